@@ -1,0 +1,330 @@
+"""Messages to bytes and back: the border where everything from outside is parsed.
+
+Requests are msgpack arrays `[op, rid, ...]`, responses `[op | 0x80, rid, ...]`, errors
+`[0xFF, rid, code, detail]`. Unknown fields at the end are ignored. Reading raises MalformedMessage
+and nothing else, whatever the bytes; what comes out is frozen, typed and within limits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import msgpack
+
+from kademlia_node.core.contact import Contact, unpack_address, unpack_contact
+from kademlia_node.core.contact import Address, pack_address
+from kademlia_node.core.identity import Capabilities
+from kademlia_node.core.ids import ID_BYTES
+from kademlia_node.core.message import (
+    ErrorCode,
+    FindNode,
+    FindValue,
+    Identified,
+    Identify,
+    Item,
+    Nodes,
+    Op,
+    Ping,
+    Pong,
+    Probe,
+    Probed,
+    Refused,
+    Request,
+    Response,
+    Store,
+    Stored,
+    StoreStatus,
+    Values,
+)
+from kademlia_node.core.record import unpack_header
+from kademlia_node.errors import MalformedMessage
+from kademlia_node.settings import CONTACTS_PER_ANSWER_MAX, INLINE_BYTES_MAX, PACKET_BYTES_MAX
+
+RESPONSE_BIT = 0x80
+ERROR = 0xFF
+RID_MAX = 2**32 - 1
+DETAIL_BYTES_MAX = 64
+CARD_BYTES_MAX = 256
+_U64_MAX = 2**64 - 1
+_LIMITS: dict[str, Any] = {
+    "max_bin_len": PACKET_BYTES_MAX,
+    "max_str_len": DETAIL_BYTES_MAX,
+    "max_array_len": 64,
+    "max_map_len": 0,
+    "max_ext_len": 0,
+}
+
+T = TypeVar("T")
+
+
+class UnfitRequest(MalformedMessage):
+    """A request we cannot read but can refuse: we know its rid, and `code` says what is wrong."""
+
+    def __init__(self, rid: int, *, code: ErrorCode, detail: str) -> None:
+        super().__init__(detail)
+        self.rid = rid
+        self.code = code
+        self.detail = detail
+
+
+# --- The whole payload of each packet -------------------------------------------------------------
+
+
+def encode_request(rid: int, request: Request) -> bytes:
+    """The payload of a DATA packet that asks."""
+    return _pack(_request_fields(rid, request))
+
+
+def encode_response(rid: int, response: Response) -> bytes:
+    """The payload of a DATA packet that answers."""
+    return _pack(_response_fields(rid, response))
+
+
+def decode_message(payload: bytes) -> tuple[int, Request | Response]:
+    """Read the payload of a DATA packet: its rid and what it says.
+
+    Raises:
+        UnfitRequest: an op we do not know, or wrong fields of one we do: answer with an error.
+        MalformedMessage: anything else that is wrong: be silent.
+    """
+    return _read_message(_unpack(payload))
+
+
+def encode_opening(ts_us: int, caps: Capabilities, *, rid: int, request: Request) -> bytes:
+    """The payload of an INIT, unpadded. `ts_us` is the sender's wall clock in microseconds."""
+    return _pack([ts_us, caps.pack(), _request_fields(rid, request)])
+
+
+def decode_opening(payload: bytes) -> tuple[int, Capabilities, int, Request]:
+    """Read the payload of an INIT: ts_us, capabilities, rid, request; then zeros to the end."""
+    reader = msgpack.Unpacker(None, use_list=True, raw=False, **_LIMITS)
+    reader.feed(payload)
+    try:
+        opening = reader.unpack()
+        end = reader.tell()
+    except Exception as error:  # noqa: BLE001 - msgpack raises many kinds, all mean the same
+        raise MalformedMessage("no opening") from error
+    if payload.count(0, end) != len(payload) - end:
+        raise MalformedMessage("padding is zeros")
+    ts_us, caps, fields = _array(opening, 3)[:3]
+    rid, request = _read_message(fields)
+    if not isinstance(request, Request):
+        raise MalformedMessage("an opening asks")
+    return _uint(ts_us), Capabilities.unpack(_uint(caps)), rid, request
+
+
+def encode_reply(seen: Address, caps: Capabilities, *, rid: int, response: Response) -> bytes:
+    """The payload of a RESP: the initiator's address as seen, capabilities, response."""
+    return _pack([pack_address(seen), caps.pack(), _response_fields(rid, response)])
+
+
+def decode_reply(payload: bytes) -> tuple[Address, Capabilities, int, Response]:
+    """Read the payload of a RESP: observed address, capabilities, rid, response."""
+    seen, caps, fields = _array(_unpack(payload), 3)[:3]
+    rid, response = _read_message(fields)
+    if isinstance(response, Request):
+        raise MalformedMessage("a reply answers")
+    return unpack_address(_bytes(seen)), Capabilities.unpack(_uint(caps)), rid, response
+
+
+def _pack(fields: list[Any]) -> bytes:
+    packed: bytes = msgpack.packb(fields)
+    return packed
+
+
+def _unpack(payload: bytes) -> Any:  # noqa: ANN401 - typed by the readers below
+    try:
+        return msgpack.unpackb(payload, use_list=True, raw=False, **_LIMITS)
+    except Exception as error:  # noqa: BLE001 - msgpack raises many kinds, all mean the same
+        raise MalformedMessage("no msgpack object") from error
+
+
+def _read_message(fields: object) -> tuple[int, Request | Response]:
+    array = _array(fields, 2)
+    op, rid = _uint(array[0]), _uint(array[1], maximum=RID_MAX)
+    body = array[2:]
+    read_request = _REQUESTS.get(op)
+    if read_request is not None:
+        try:
+            return rid, read_request(body)
+        except MalformedMessage as error:
+            raise UnfitRequest(rid, code=ErrorCode.MALFORMED, detail=str(error)) from error
+    read_response = _RESPONSES.get(op)
+    if read_response is not None:
+        return rid, read_response(body)
+    if op < RESPONSE_BIT:
+        raise UnfitRequest(rid, code=ErrorCode.UNKNOWN_OP, detail=f"op {op} is unknown")
+    raise MalformedMessage("an answer to no known request")
+
+
+# --- Fields of each message -----------------------------------------------------------------------
+
+
+def _request_fields(rid: int, request: Request) -> list[Any]:
+    match request:
+        case FindNode(target):
+            return [int(Op.FIND_NODE), rid, target]
+        case FindValue(key, known):
+            return [int(Op.FIND_VALUE), rid, key, known]
+        case Ping():
+            return [int(Op.PING), rid]
+        case Store(key, header, value, expect_seq):
+            return [int(Op.STORE), rid, key, header.pack(), value, expect_seq]
+        case Identify():
+            return [int(Op.IDENTIFY), rid]
+        case Probe(contact):
+            return [int(Op.PROBE), rid, contact.pack() if contact else None]
+
+
+def _response_fields(rid: int, response: Response) -> list[Any]:
+    match response:
+        case Nodes(contacts):
+            return [Op.FIND_NODE | RESPONSE_BIT, rid, _pack_contacts(contacts)]
+        case Values(contacts, count, snapshot, items):
+            records = [[item.header.pack(), item.value] for item in items]
+            packed = _pack_contacts(contacts)
+            return [Op.FIND_VALUE | RESPONSE_BIT, rid, packed, count, snapshot, records]
+        case Pong():
+            return [Op.PING | RESPONSE_BIT, rid]
+        case Stored(status, header, contacts):
+            packed_header = header.pack() if header else None
+            packed = _pack_contacts(contacts)
+            return [Op.STORE | RESPONSE_BIT, rid, int(status), packed_header, packed]
+        case Identified(card):
+            return [Op.IDENTIFY | RESPONSE_BIT, rid, card]
+        case Probed(accepted):
+            return [Op.PROBE | RESPONSE_BIT, rid, accepted]
+        case Refused(code, detail):
+            return [ERROR, rid, code, detail]
+
+
+def _read_store(body: list[Any]) -> Store:
+    key, header, value, expect_seq = _at_least(body, 4)
+    if expect_seq is not None:
+        expect_seq = _uint(expect_seq)
+    return Store(_id(key), unpack_header(_bytes(header)), _value(value), expect_seq)
+
+
+def _read_find_value(body: list[Any]) -> FindValue:
+    key, known = _at_least(body, 2)
+    return FindValue(_id(key), b"" if known == b"" else _id(known))
+
+
+def _read_probe(body: list[Any]) -> Probe:
+    (contact,) = _at_least(body, 1)
+    return Probe(None if contact is None else unpack_contact(_bytes(contact)))
+
+
+def _read_values(body: list[Any]) -> Values:
+    contacts, count, snapshot, records = _at_least(body, 4)
+    items = tuple(_read_item(record) for record in _array(records, 0))
+    count = _uint(count)
+    if len(items) > count:
+        raise MalformedMessage("more items than counted")
+    return Values(_read_contacts(contacts), count, b"" if snapshot == b"" else _id(snapshot), items)
+
+
+def _read_item(record: object) -> Item:
+    header, value = _array(record, 2)[:2]
+    return Item(unpack_header(_bytes(header)), None if value is None else _value(value))
+
+
+def _read_stored(body: list[Any]) -> Stored:
+    status, header, contacts = _at_least(body, 3)
+    try:
+        known_status = StoreStatus(_uint(status))
+    except ValueError:
+        raise MalformedMessage("an unknown status") from None
+    current = None if header is None else unpack_header(_bytes(header))
+    return Stored(known_status, current, _read_contacts(contacts))
+
+
+def _read_probed(body: list[Any]) -> Probed:
+    (accepted,) = _at_least(body, 1)
+    if type(accepted) is not bool:
+        raise MalformedMessage("a boolean was expected")
+    return Probed(accepted)
+
+
+def _read_identified(body: list[Any]) -> Identified:
+    card = _bytes(_at_least(body, 1)[0])
+    if len(card) > CARD_BYTES_MAX:
+        raise MalformedMessage("an oversized card")
+    return Identified(card)
+
+
+def _read_refused(body: list[Any]) -> Refused:
+    code, detail = _at_least(body, 2)
+    if type(detail) is not str:
+        raise MalformedMessage("a text was expected")
+    return Refused(_uint(code), detail)
+
+
+_REQUESTS: dict[int, Callable[[list[Any]], Request]] = {
+    Op.PING: lambda _: Ping(),
+    Op.IDENTIFY: lambda _: Identify(),
+    Op.FIND_NODE: lambda body: FindNode(_id(_at_least(body, 1)[0])),
+    Op.FIND_VALUE: _read_find_value,
+    Op.STORE: _read_store,
+    Op.PROBE: _read_probe,
+}
+_RESPONSES: dict[int, Callable[[list[Any]], Response]] = {
+    Op.PING | RESPONSE_BIT: lambda _: Pong(),
+    Op.IDENTIFY | RESPONSE_BIT: _read_identified,
+    Op.FIND_NODE | RESPONSE_BIT: lambda body: Nodes(_read_contacts(_at_least(body, 1)[0])),
+    Op.FIND_VALUE | RESPONSE_BIT: _read_values,
+    Op.STORE | RESPONSE_BIT: _read_stored,
+    Op.PROBE | RESPONSE_BIT: _read_probed,
+    ERROR: _read_refused,
+}
+
+
+# --- Fields of each type --------------------------------------------------------------------------
+
+
+def _array(field: object, length_min: int) -> list[Any]:
+    if type(field) is not list or len(field) < length_min:
+        raise MalformedMessage("an array was expected")
+    return field
+
+
+def _at_least(body: list[Any], count: int) -> list[Any]:
+    if len(body) < count:
+        raise MalformedMessage("fields are missing")
+    return body[:count]
+
+
+def _uint(field: object, *, maximum: int = _U64_MAX) -> int:
+    if type(field) is not int or not 0 <= field <= maximum:  # bool is an int
+        raise MalformedMessage("an unsigned integer was expected")
+    return field
+
+
+def _bytes(field: object) -> bytes:
+    if type(field) is not bytes:
+        raise MalformedMessage("bytes were expected")
+    return field
+
+
+def _id(field: object) -> bytes:
+    if type(field) is not bytes or len(field) != ID_BYTES:
+        raise MalformedMessage("32 bytes were expected")
+    return field
+
+
+def _value(field: object) -> bytes:
+    if type(field) is not bytes or len(field) > INLINE_BYTES_MAX:
+        raise MalformedMessage("a value of at most 640 bytes was expected")
+    return field
+
+
+def _pack_contacts(contacts: Sequence[Contact]) -> list[bytes]:
+    return [contact.pack() for contact in contacts]
+
+
+def _read_contacts(field: object) -> tuple[Contact, ...]:
+    packed = _array(field, 0)
+    if len(packed) > CONTACTS_PER_ANSWER_MAX:
+        raise MalformedMessage("too many contacts")
+    return tuple(unpack_contact(_bytes(one)) for one in packed)

@@ -1,0 +1,171 @@
+"""What peers say to each other: requests and responses as frozen values.
+
+Every request names its response. How they become bytes is `codec`; what a node answers is
+`node.serve`. Opcodes 7 to 11 are reserved: CHUNK, DIGEST, LEAVING, WATCH, NOTIFY.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from kademlia_node.core.contact import Contact
+from kademlia_node.core.record import Header
+
+
+class Op(IntEnum):
+    """What a request asks for; its response carries the same number with bit 7 set."""
+
+    PING = 1
+    IDENTIFY = 2
+    FIND_NODE = 3
+    FIND_VALUE = 4
+    STORE = 5
+    PROBE = 6
+
+
+class ErrorCode(IntEnum):
+    """Why a request was refused altogether."""
+
+    UNKNOWN_OP = 1  # not a request of this version
+    MALFORMED = 2  # known op, wrong fields
+    NOT_CONFIRMED = 3  # needs a confirmed address: send any DATA first
+    BUSY = 4  # over a limit; try again later
+
+
+class StoreStatus(IntEnum):
+    """What became of a STORE."""
+
+    OK = 0  # stored now
+    HAVE = 1  # this version was here already; a later expiry was taken over
+    NEED = 2  # reserved: send me the value by CHUNK
+    TOO_FAR = 3  # others are responsible; the answer names some
+    QUOTA = 4  # no room for this author, this source, or at all
+    CAS = 5  # `expect_seq` is not the current seq; the answer carries the current header
+    OLD = 6  # a newer version is here; the answer carries its header
+    BAD = 7  # the record breaks a rule
+    BUSY = 8  # over a limit; try again later
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Are you there? Answered by `Pong`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """I am."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identify:
+    """Who are you? Answered by `Identified`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Identified:
+    """A packed node card; empty when the node does not know its address yet."""
+
+    card: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FindNode:
+    """Whom do you know nearest to `target` (32 bytes)? Answered by `Nodes`."""
+
+    target: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """At most 20 contacts, nearest first, all of them proved alive by whoever names them."""
+
+    contacts: tuple[Contact, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FindValue:
+    """What do you hold under `key`? Answered by `Values`.
+
+    `known` is the snapshot hash of what the reader has already, or empty: a holder of just that
+    answers without the items.
+    """
+
+    key: bytes
+    known: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One record of an answer; the value is None when it is longer than fits inline."""
+
+    header: Header
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What a node holds under a key, and at least 4 closer contacts where it knows so many.
+
+    `count` is the number of records held; `items` those that fit into the packet; `snapshot` the
+    hash of all of them (32 bytes, empty when count is 0).
+    """
+
+    contacts: tuple[Contact, ...]
+    count: int
+    snapshot: bytes
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Keep this record. Answered by `Stored`.
+
+    `value` is at most 640 bytes. `expect_seq` asks that the current version have this seq (0: none).
+    """
+
+    key: bytes
+    header: Header
+    value: bytes
+    expect_seq: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What became of it; the header accompanies CAS and OLD; at most 4 contacts nearer to the key."""
+
+    status: StoreStatus
+    header: Header | None = None
+    contacts: tuple[Contact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Without a contact: let a stranger try to reach me. With one: please try to reach it.
+
+    Answered by `Probed`.
+    """
+
+    contact: Contact | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probed:
+    """Whether the attempt will be made."""
+
+    accepted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An error: the request was not carried out."""
+
+    code: int
+    detail: str
+
+
+Request = Ping | Identify | FindNode | FindValue | Store | Probe
+Response = Pong | Identified | Nodes | Values | Stored | Probed | Refused
+
+HARMLESS = (Ping, FindNode, FindValue)
+"""The requests that may ride in an INIT, before the sender's address is confirmed."""

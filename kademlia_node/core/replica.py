@@ -1,0 +1,120 @@
+"""Who is responsible for a key: one rule for putting, accepting, repairing and missing alike.
+
+The paper (section 2.3) stores at the k closest nodes. Here it is a region: all nodes within a
+radius of the key that is wide enough for `copies` of them, both as we see the neighbourhood and as
+the size of the network predicts. Nodes placed nearest to a key thus cannot shut the others out: the
+region keeps its width, and the honest nodes that it holds on average stay inside.
+
+Not known here: how the contacts were found, or what is stored. Contacts never include ourselves and
+are given nearest to the key first. Distances are integers below 2^256.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+from collections import deque
+from collections.abc import Sequence
+
+from kademlia_node.core.contact import Contact
+from kademlia_node.core.ids import distance, point
+from kademlia_node.settings import ID_BITS
+
+SPACE = 1 << ID_BITS
+ESTIMATES_MIN = 5  # fewer, and one crowded neighbourhood would speak for the network
+ESTIMATES_MAX = 31  # the median of so many errs by about 5 %; older ones are forgotten
+
+
+class NetworkSize:
+    """Estimates how many nodes there are from how close the closest are to random targets.
+
+    Of N uniform nodes the k-th closest to a point is at distance d with E[(k - 1) / d] = N / 2^256,
+    exactly and for every N >= k, so one finished lookup gives an unbiased estimate that errs by
+    1 / sqrt(k - 2): 24 % for k = 20. A fit through all k distances adds nothing, since under a
+    uniform density the nearer ones say no more than the last. The median keeps out lookups that
+    ended in a crowd placed there to be found.
+    """
+
+    def __init__(self) -> None:
+        self._estimates: deque[float] = deque(maxlen=ESTIMATES_MAX)
+
+    def on_lookup(self, target: bytes, closest: Sequence[Contact]) -> None:
+        """Learn from a finished lookup of a random target: the closest nodes, nearest first.
+
+        Fewer than k of them means that the lookup found the whole network. One tells nothing.
+        """
+        if len(closest) < 2:
+            return
+        farthest = closest[-1].point ^ point(target)
+        self._estimates.append((len(closest) - 1) * SPACE / farthest)
+
+    @property
+    def estimate(self) -> float | None:
+        """How many nodes besides ourselves; None before ESTIMATES_MIN lookups."""
+        if len(self._estimates) < ESTIMATES_MIN:
+            return None
+        return statistics.median(self._estimates)
+
+
+def radius(closest_distances: Sequence[int], *, copies: int, network_size: float | None) -> int:
+    """The largest distance from a key at which a node is responsible for it.
+
+    Args:
+        closest_distances: from the key to the nodes known nearest to it, ascending.
+        copies: how many nodes shall hold each record.
+        network_size: `NetworkSize.estimate`; None leaves the decision to the distances alone.
+    """
+    if len(closest_distances) < copies:
+        return SPACE - 1
+    observed = closest_distances[copies - 1]
+    expected = 0 if network_size is None else int(copies * SPACE / network_size)
+    return min(max(observed, expected), SPACE - 1)
+
+
+def responsible(
+    key: bytes, known: Sequence[Contact], *, copies: int, network_size: float | None
+) -> list[Contact]:
+    """Those of the known contacts, nearest to the key first, that are responsible for it."""
+    distances = [contact.point ^ point(key) for contact in known]
+    reach = radius(distances, copies=copies, network_size=network_size)
+    return [contact for contact, away in zip(known, distances, strict=True) if away <= reach]
+
+
+def choose_replicas(
+    key: bytes,
+    found: Sequence[Contact],
+    *,
+    copies: int,
+    network_size: float | None,
+    factor: int,
+    rng: random.Random,
+) -> list[Contact]:
+    """Whom to put a record to: the nearest `copies`, and more of the region at random.
+
+    At most `factor` x copies in all, nearest first. In an honest neighbourhood the region holds
+    little more than `copies`; crowded by Sybils it holds many, and they cannot tell which of the
+    honest nodes beyond them were drawn.
+    """
+    region = responsible(key, found, copies=copies, network_size=network_size)
+    beyond = range(copies, len(region))
+    drawn = rng.sample(beyond, min(len(beyond), (factor - 1) * copies))
+    return region[:copies] + [region[place] for place in sorted(drawn)]
+
+
+def accepts(
+    key: bytes,
+    own_id: bytes,
+    *,
+    known: Sequence[Contact],
+    copies: int,
+    network_size: float | None,
+    factor: int,
+) -> bool:
+    """Whether the node `own_id` lies within `factor` radii of the key.
+
+    With factor 1: whether it is responsible. With `Settings.too_far_factor`: whether it takes a
+    record at all, since whoever sends it may see the neighbourhood differently.
+    """
+    distances = [contact.point ^ point(key) for contact in known]
+    reach = radius(distances, copies=copies, network_size=network_size)
+    return distance(key, own_id) <= factor * reach

@@ -1,0 +1,328 @@
+"""The routing table: proved contacts in buckets by how many leading bits they share with us.
+
+Bucket i holds contacts that share exactly i bits with our own ID; that is the paper's tree, which
+splits only around ourselves (Kademlia, section 2.4), written as a list. Deviations: far buckets are
+wider than k; every contact of the smallest subtree around us that holds k is kept, up to
+`near_bucket` per bucket; `closest` is exact.
+
+The table refuses to know packets, pings and proofs. Its caller adds a contact only when that
+contact has just shown its key and address, and strikes it when a request stayed unanswered. A
+contact is live while it has no strike, and no newcomer ever displaces a live one. Chores ask
+`due_checks` whom to ping and `stale_buckets` where to look up.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from kademlia_node.core.contact import Contact, is_local, prefix, subnet
+from kademlia_node.core.ids import ID_BYTES, point
+from kademlia_node.settings import ID_BITS, Settings
+
+
+@dataclass(slots=True)
+class _Entry:
+    contact: Contact
+    check_at: float  # when a ping is worth its bytes, unless something is heard before
+    strikes: int = 0
+
+
+@dataclass(slots=True)
+class _Bucket:
+    depth: int  # leading bits shared with our own ID
+    entries: dict[bytes, _Entry] = field(default_factory=dict)
+    replacements: dict[bytes, _Entry] = field(default_factory=dict)  # newest last
+    refreshed_at: float = -math.inf
+
+
+class RoutingTable:
+    """The contacts of one node, at most `k` or `near_bucket` or `far_buckets` of them per bucket.
+
+    `prefix_limits` counts contacts per subnet, as open networks must. `len`, `in` and iteration
+    cover every contact of the table, struck ones included; replacements are not in the table.
+    `answered_at` is when anyone was last heard, None before that.
+    """
+
+    answered_at: float | None
+
+    def __init__(self, own_id: bytes, *, settings: Settings, prefix_limits: bool) -> None:
+        assert len(own_id) == ID_BYTES
+        self.answered_at = None
+        self._own = point(own_id)
+        self._settings = settings
+        self._prefix_limits = prefix_limits
+        self._buckets: list[_Bucket] = []  # grows to the deepest bucket ever used
+        self._per_prefix: Counter[bytes] = Counter()  # over the whole table, without local hosts
+        self._silent: set[bytes] = set()  # contacts of the table struck since anyone was heard
+
+    # --- What was heard, and what was not -----------------------------------------------------
+
+    def add(self, contact: Contact, *, now: float) -> bool:
+        """A contact has proved its key and address; returns whether it is in the table now.
+
+        A known contact loses its strikes and takes the address given here. A newcomer takes free
+        room or the place of a struck contact, else it waits as a replacement. Subnet limits refuse
+        newcomers and moves alike; a contact whose move is refused stays as it was.
+        """
+        if contact.point == self._own:
+            return False
+        self.answered_at = now
+        self._silent.clear()
+        check_at = now + self._settings.liveness_s
+        bucket = self._bucket(self._depth(contact.point))
+        known = bucket.entries.get(contact.id)
+        if known is None:
+            return self._admit(bucket, _Entry(contact, check_at))
+        if known.contact.address != contact.address and not self._move(bucket, known, contact):
+            return False
+        known.check_at = check_at
+        known.strikes = 0
+        return True
+
+    def strike(self, contact_id: bytes, *, now: float) -> None:
+        """A request to this contact stayed unanswered; ignored for a contact not in the table.
+
+        The contact is left alone for a back-off that doubles with each strike. Requests that fail
+        within it failed together with the first and do not count; nor does anything while
+        `uplink_down`. After `strikes_max` the newest replacement takes the contact's place.
+        """
+        bucket = self._find(contact_id)
+        if bucket is None:
+            return
+        bucket.replacements.pop(contact_id, None)
+        entry = bucket.entries.get(contact_id)
+        if entry is None or (entry.strikes and now < entry.check_at):
+            return
+        self._silent.add(contact_id)
+        if not self.uplink_down:
+            entry.strikes += 1
+        if entry.strikes >= self._settings.strikes_max:
+            self._drop(bucket, entry)
+            self._promote(bucket)
+        else:
+            doublings = max(entry.strikes - 1, 0)
+            entry.check_at = now + self._settings.strike_backoff_s * 2**doublings
+
+    def remove(self, contact_id: bytes) -> None:
+        """Forget a contact that said it leaves; a replacement takes its place."""
+        bucket = self._find(contact_id)
+        if bucket is None:
+            return
+        bucket.replacements.pop(contact_id, None)
+        entry = bucket.entries.get(contact_id)
+        if entry is not None:
+            self._drop(bucket, entry)
+            self._promote(bucket)
+
+    @property
+    def uplink_down(self) -> bool:
+        """Whether so many contacts in a row were silent that the fault is likely our own.
+
+        True when `uplink_silent` different contacts, or all there are, stayed silent since anyone
+        was heard; hearing anyone ends it.
+        """
+        return bool(self._silent) and len(self._silent) >= min(
+            self._settings.uplink_silent, len(self)
+        )
+
+    # --- What the table knows -----------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return sum(len(bucket.entries) for bucket in self._buckets)
+
+    def __iter__(self) -> Iterator[Contact]:
+        """From the farthest bucket to the nearest, each in the order of arrival."""
+        for bucket in self._buckets:
+            for entry in bucket.entries.values():
+                yield entry.contact
+
+    def __contains__(self, contact_id: bytes) -> bool:
+        return self.get(contact_id) is not None
+
+    def get(self, contact_id: bytes) -> Contact | None:
+        """The contact of this ID, struck or not."""
+        bucket = self._find(contact_id)
+        entry = bucket.entries.get(contact_id) if bucket is not None else None
+        return entry.contact if entry is not None else None
+
+    def closest(self, target: bytes, count: int, *, include_struck: bool = False) -> list[Contact]:
+        """The `count` contacts of the table nearest to `target`, nearest first; exact.
+
+        Contacts with a strike are left out unless asked for.
+        """
+        goal = point(target)
+        found: list[Contact] = []
+        for bucket in self._by_distance(goal):
+            nearer = [
+                entry.contact
+                for entry in bucket.entries.values()
+                if include_struck or not entry.strikes
+            ]
+            nearer.sort(key=lambda contact: contact.point ^ goal)
+            found += nearer
+            if len(found) >= count:
+                break
+        return found[:count]
+
+    # --- What the chores need -----------------------------------------------------------------
+
+    def due_checks(self, now: float, limit: int) -> list[Contact]:
+        """At most `limit` contacts worth a ping, the longest overdue first.
+
+        Those are contacts silent for `liveness_s`, and struck ones whose back-off has ended. A
+        contact stays due until it is added or struck.
+        """
+        due = [
+            entry
+            for bucket in self._buckets
+            for entry in bucket.entries.values()
+            if entry.check_at <= now
+        ]
+        due.sort(key=lambda entry: entry.check_at)
+        return [entry.contact for entry in due[:limit]]
+
+    def stale_buckets(self, now: float) -> list[int]:
+        """Buckets with no lookup for `refresh_s`, from 0 to the deepest that has contacts.
+
+        Kademlia, section 2.3; a bucket is stale until its first `mark_refreshed`.
+        """
+        deepest = max((bucket.depth for bucket in self._buckets if bucket.entries), default=-1)
+        return [
+            bucket.depth
+            for bucket in self._buckets[: deepest + 1]
+            if now - bucket.refreshed_at >= self._settings.refresh_s
+        ]
+
+    def mark_refreshed(self, index: int, now: float) -> None:
+        """A lookup for an ID that shares `index` bits (0 to 255) with ours has ended."""
+        self._bucket(index).refreshed_at = now
+
+    # --- Buckets ------------------------------------------------------------------------------
+
+    def _depth(self, some_point: int) -> int:
+        """The bucket of a point; 256, which is never a bucket, for our own ID."""
+        return ID_BITS - (self._own ^ some_point).bit_length()
+
+    def _bucket(self, depth: int) -> _Bucket:
+        assert 0 <= depth < ID_BITS
+        while len(self._buckets) <= depth:
+            self._buckets.append(_Bucket(len(self._buckets)))
+        return self._buckets[depth]
+
+    def _find(self, contact_id: bytes) -> _Bucket | None:
+        """The bucket an ID belongs in, if it exists yet."""
+        depth = self._depth(point(contact_id))
+        return self._buckets[depth] if depth < len(self._buckets) else None
+
+    def _by_distance(self, goal: int) -> Iterator[_Bucket]:
+        """All buckets, such that every contact of one is nearer to `goal` than any of the next.
+
+        Bucket i differs from us in bit i and agrees before it. Where `goal` differs from us, too,
+        bucket i lies on its side, nearer than all that is deeper; where not, farther than all that.
+        """
+        gap = self._own ^ goal
+        farther: list[_Bucket] = []
+        for bucket in self._buckets:
+            if gap >> (ID_BITS - 1 - bucket.depth) & 1:
+                yield bucket
+            else:
+                farther.append(bucket)
+        yield from reversed(farther)
+
+    def _has_room(self, bucket: _Bucket) -> bool:
+        far, k, near = self._settings.far_buckets, self._settings.k, self._settings.near_bucket
+        size = len(bucket.entries)
+        if size < (far[bucket.depth] if bucket.depth < len(far) else k):
+            return True
+        return size < near and bucket.depth >= self._near_depth()
+
+    def _near_depth(self) -> int:
+        """The bits shared by the smallest subtree around us that holds k contacts; 0 if none does.
+
+        Keeping all of it is the relaxed rule of section 2.4: only so are the k nearest to us known.
+        """
+        held, depth = 0, len(self._buckets)
+        while held < self._settings.k and depth > 0:
+            depth -= 1
+            held += len(self._buckets[depth].entries)
+        return depth
+
+    def _admit(self, bucket: _Bucket, newcomer: _Entry) -> bool:
+        contact = newcomer.contact
+        bucket.replacements.pop(contact.id, None)
+        if not self._within_limits(bucket.entries.values(), contact):
+            return False
+        if not self._has_room(bucket):
+            worst = max(bucket.entries.values(), key=lambda entry: entry.strikes)
+            if worst.strikes < self._settings.strikes_displaced:
+                self._wait(bucket, newcomer)
+                return False
+            self._drop(bucket, worst)
+        self._insert(bucket, newcomer)
+        return True
+
+    def _wait(self, bucket: _Bucket, newcomer: _Entry) -> None:
+        """Keep a newcomer as a replacement; one subnet cannot push the others out of the cache."""
+        if self._within_limits(bucket.replacements.values(), newcomer.contact):
+            bucket.replacements[newcomer.contact.id] = newcomer
+        if len(bucket.replacements) > self._settings.replacements:
+            del bucket.replacements[next(iter(bucket.replacements))]
+
+    def _promote(self, bucket: _Bucket) -> None:
+        """Let the newest replacement in that the limits allow, if the bucket has room."""
+        if not self._has_room(bucket):
+            return
+        for entry in reversed(bucket.replacements.values()):
+            if self._within_limits(bucket.entries.values(), entry.contact):
+                del bucket.replacements[entry.contact.id]
+                self._insert(bucket, entry)
+                return
+
+    def _insert(self, bucket: _Bucket, entry: _Entry) -> None:
+        bucket.entries[entry.contact.id] = entry
+        self._count(entry.contact, 1)
+
+    def _drop(self, bucket: _Bucket, entry: _Entry) -> None:
+        del bucket.entries[entry.contact.id]
+        self._silent.discard(entry.contact.id)
+        self._count(entry.contact, -1)
+
+    # --- Subnets ------------------------------------------------------------------------------
+
+    def _limited(self, contact: Contact) -> bool:
+        return self._prefix_limits and not is_local(contact.address.host)
+
+    def _count(self, contact: Contact, change: int) -> None:
+        if self._limited(contact):
+            network = prefix(contact.address.host)
+            self._per_prefix[network] += change
+            if not self._per_prefix[network]:
+                del self._per_prefix[network]
+
+    def _move(self, bucket: _Bucket, known: _Entry, contact: Contact) -> bool:
+        """Take over the new address, if the limits without the old one allow it."""
+        self._count(known.contact, -1)
+        others = [entry for entry in bucket.entries.values() if entry is not known]
+        allowed = self._within_limits(others, contact)
+        if allowed:
+            known.contact = contact
+        self._count(known.contact, 1)
+        return allowed
+
+    def _within_limits(self, present: Iterable[_Entry], contact: Contact) -> bool:
+        """Whether one more contact of this subnet may stand beside those `present`."""
+        if not self._limited(contact):
+            return True
+        settings = self._settings
+        host = contact.address.host
+        network, narrow = prefix(host), subnet(host)
+        if self._per_prefix[network] >= settings.contacts_per_prefix_table:
+            return False
+        hosts = [entry.contact.address.host for entry in present]
+        if sum(prefix(other) == network for other in hosts) >= settings.contacts_per_prefix_bucket:
+            return False
+        in_subnet = sum(subnet(other) == narrow for other in hosts)
+        return narrow == network or in_subnet < settings.contacts_per_subnet_v6

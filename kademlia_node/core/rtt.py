@@ -1,0 +1,96 @@
+"""How long an answer takes: one estimate per peer, and a prior for peers never asked.
+
+Knows neither clocks nor requests. The caller measures; it passes on only round trips of requests
+that were sent once, since the answer to a repeated one may belong to either sending (Karn). To
+double the timeout after each repeat (RFC 6298, 5.5) is the caller's part, too.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, insort
+from collections import deque
+
+from kademlia_node.settings import Settings
+
+
+class RttHistory:
+    """The latest `size` round trips over all peers: what an unknown peer is likely to be like."""
+
+    __slots__ = ("_by_age", "_by_length")
+
+    def __init__(self, size: int) -> None:
+        self._by_age: deque[float] = deque(maxlen=size)
+        self._by_length: list[float] = []
+
+    def __len__(self) -> int:
+        return len(self._by_age)
+
+    def on_sample(self, rtt_s: float) -> None:
+        """Note one round trip; the oldest gives way."""
+        if len(self._by_age) == self._by_age.maxlen:
+            del self._by_length[bisect_left(self._by_length, self._by_age[0])]
+        self._by_age.append(rtt_s)
+        insort(self._by_length, rtt_s)
+
+    def quantile(self, q: float) -> float:
+        """The smallest round trip that at least a share `q` (above 0, to 1) does not exceed."""
+        assert self._by_length
+        assert 0 < q <= 1
+        return self._by_length[math.ceil(q * len(self._by_length)) - 1]
+
+
+def soft_timeout(history: RttHistory, settings: Settings) -> float:
+    """Seconds after which a lookup starts another candidate without giving up on this one.
+
+    Nine of ten recent answers came sooner; `rto_initial_s` while too little is known.
+    """
+    if len(history) < settings.rtt_samples_min:
+        return settings.rto_initial_s
+    return min(max(history.quantile(0.9), settings.rto_min_s), settings.timeout_s)
+
+
+def initial_rto(history: RttHistory, settings: Settings) -> float:
+    """Seconds after which a first request to an unknown peer is repeated.
+
+    Twice what nine of ten recent answers took; `rto_initial_s` at most, and while too little is
+    known.
+    """
+    if len(history) < settings.rtt_samples_min:
+        return settings.rto_initial_s
+    return min(max(2 * history.quantile(0.9), settings.rto_min_s), settings.rto_initial_s)
+
+
+class RttEstimator:
+    """Smoothed round trip and variation of one peer (RFC 6298, section 2).
+
+    `srtt_s` is None before the first sample.
+    """
+
+    __slots__ = ("_rttvar_s", "srtt_s")
+
+    srtt_s: float | None
+
+    def __init__(self) -> None:
+        self.srtt_s = None
+        self._rttvar_s = 0.0
+
+    def on_sample(self, rtt_s: float) -> None:
+        """Learn from one round trip of a request that was sent once."""
+        if self.srtt_s is None:
+            self.srtt_s = rtt_s
+            self._rttvar_s = rtt_s / 2
+        else:
+            self._rttvar_s += (abs(self.srtt_s - rtt_s) - self._rttvar_s) / 4
+            self.srtt_s += (rtt_s - self.srtt_s) / 8
+
+    def rto(self, history: RttHistory, settings: Settings) -> float:
+        """Seconds after which a request is repeated; at most `timeout_s`.
+
+        The smoothed round trip plus four variations, or plus `rto_min_s` for a peer that hardly
+        varies. Before the first sample the peer is taken to be like the others.
+        """
+        if self.srtt_s is None:
+            return initial_rto(history, settings)
+        slack_s = max(4 * self._rttvar_s, settings.rto_min_s)
+        return min(self.srtt_s + slack_s, settings.timeout_s)

@@ -1,0 +1,228 @@
+"""An established session with one peer at one address, and the bounded table of all of them.
+
+A session seals and opens DATA packets: one key per direction, a counter that never repeats, a
+replay window of 256. It knows nothing of handshakes or of what the payloads say. The table decides which session to send with and which one to forget.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+from kademlia_node.core import packet
+from kademlia_node.core.contact import Address, Contact, is_local, prefix
+from kademlia_node.core.identity import Capabilities
+from kademlia_node.core.noise import TransportKeys
+from kademlia_node.core.rtt import RttEstimator
+from kademlia_node.core.suite import Suite
+from kademlia_node.errors import ForgedPacket
+from kademlia_node.settings import Settings
+
+REPLAY_WINDOW = 256  # counters; reordering beyond this is loss
+
+
+class Session:
+    """Two keys shared with `peer`.
+
+    `confirmed` tells that the peer's address is proved: at once for the initiator, by the first
+    DATA for the responder. `initiated` tells who began; `rtt` is what its answers taught.
+    """
+
+    __slots__ = (
+        "_counter",
+        "_highest",
+        "_receiver",
+        "_seen",
+        "_sender",
+        "born",
+        "capabilities",
+        "confirmed",
+        "heard",
+        "initiated",
+        "local_sid",
+        "peer",
+        "remote_sid",
+        "rtt",
+    )
+
+    def __init__(
+        self,
+        peer: Contact,
+        *,
+        local_sid: bytes,
+        remote_sid: bytes,
+        keys: TransportKeys,
+        suite: Suite,
+        initiated: bool,
+        capabilities: Capabilities,
+        now: float,
+    ) -> None:
+        self.peer = peer
+        self.local_sid = local_sid
+        self.remote_sid = remote_sid
+        self.initiated = initiated
+        self.confirmed = initiated
+        self.capabilities = capabilities
+        self.born = self.heard = now
+        self.rtt = RttEstimator()
+        self._sender = suite.cipher(keys.send)
+        self._receiver = suite.cipher(keys.receive)
+        self._counter = 0
+        self._highest = -1
+        self._seen = 0
+
+    def seal(self, payload: bytes) -> tuple[int, bytes]:
+        """A DATA packet around `payload`, and the counter it carries."""
+        counter = self._counter
+        self._counter = counter + 1
+        header = packet.data_header(self.remote_sid, counter)
+        return counter, header + self._sender.seal(counter, payload, header)
+
+    def open(self, data: packet.Data, *, now: float) -> bytes:
+        """The payload of a DATA packet that is authentic and new.
+
+        Raises:
+            ForgedPacket: altered, sealed by another, seen before, or older than the window.
+        """
+        if not self._is_new(data.counter):
+            raise ForgedPacket("a replayed packet")
+        payload = self._receiver.open(data.counter, data.ciphertext, data.header)
+        self._mark(data.counter)
+        self.heard = now
+        return payload
+
+    def _is_new(self, counter: int) -> bool:
+        behind = self._highest - counter
+        return behind < 0 or (behind < REPLAY_WINDOW and not self._seen >> behind & 1)
+
+    def _mark(self, counter: int) -> None:
+        """Bit i of `_seen` stands for the counter i below the highest."""
+        ahead = counter - self._highest
+        if ahead > 0:
+            self._seen = (self._seen << min(ahead, REPLAY_WINDOW) | 1) & ((1 << REPLAY_WINDOW) - 1)
+            self._highest = counter
+        else:
+            self._seen |= 1 << -ahead
+
+
+Peer = tuple[bytes, Address]  # public key and address: a session is bound to both
+
+
+def _peer(contact: Contact) -> Peer:
+    return contact.public_key, contact.address
+
+
+class SessionTable:
+    """At most `sessions_max` sessions, `sessions_per_prefix_max` of them from one public prefix.
+
+    The one longest unheard goes first; peers for whom `is_pinned(node ID)` holds stay.
+    """
+
+    def __init__(
+        self, *, own_id: bytes, settings: Settings, is_pinned: Callable[[bytes], bool]
+    ) -> None:
+        self._own_id = own_id
+        self._settings = settings
+        self._is_pinned = is_pinned
+        self._by_sid: OrderedDict[bytes, Session] = OrderedDict()  # least recently heard first
+        self._sending: dict[Peer, Session] = {}
+        self._by_prefix: dict[bytes, OrderedDict[bytes, Session]] = {}
+        self._half_open: OrderedDict[bytes, Session] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_sid) + len(self._half_open)
+
+    @property
+    def half_open(self) -> int:
+        """Sessions whose initiator has not yet shown that it receives at its address."""
+        return len(self._half_open)
+
+    def __contains__(self, local_sid: bytes) -> bool:
+        return local_sid in self._by_sid or local_sid in self._half_open
+
+    def receiving(self, local_sid: bytes) -> Session | None:
+        """The session that an incoming DATA names."""
+        return self._by_sid.get(local_sid) or self._half_open.get(local_sid)
+
+    def sending(self, contact: Contact) -> Session | None:
+        """The session to use towards a contact, if there is a confirmed one."""
+        return self._sending.get((contact.public_key, contact.address))
+
+    def servers(self) -> list[Contact]:
+        """The servers among the peers that we can send to without a handshake."""
+        return [s.peer for s in self._sending.values() if s.capabilities.server]
+
+    def clear(self) -> None:
+        """Forget everyone; whoever still uses a session of ours is told by a RESET."""
+        for session in [*self._by_sid.values(), *self._half_open.values()]:
+            self.drop(session)
+
+    def add(self, session: Session) -> None:
+        """File a new session; the oldest half-open or least recently heard one makes room."""
+        if session.confirmed:
+            self._file(session)
+            return
+        self._half_open[session.local_sid] = session
+        if len(self._half_open) > self._settings.half_open_max:
+            self._half_open.popitem(last=False)
+
+    def touch(self, session: Session) -> bool:
+        """The peer was heard: keep it longest. True when this confirmed a half-open session."""
+        if session.confirmed:
+            self._by_sid.move_to_end(session.local_sid)
+            self._by_prefix[prefix(session.peer.address.host)].move_to_end(session.local_sid)
+            return False
+        del self._half_open[session.local_sid]
+        session.confirmed = True
+        self._file(session)
+        return True
+
+    def drop(self, session: Session) -> None:
+        """Forget a session; dropping one that is gone already is no mistake."""
+        self._half_open.pop(session.local_sid, None)
+        if self._by_sid.pop(session.local_sid, None) is None:
+            return
+        here = prefix(session.peer.address.host)
+        neighbours = self._by_prefix[here]
+        del neighbours[session.local_sid]
+        if not neighbours:
+            del self._by_prefix[here]
+        if self._sending.get(_peer(session.peer)) is session:
+            del self._sending[_peer(session.peer)]
+
+    def sweep(self, *, now: float) -> list[Session]:
+        """Drop what was idle too long, and the half-open that were never confirmed."""
+        idle_since = now - self._settings.session_idle_s
+        gone = [s for s in self._by_sid.values() if s.heard < idle_since]
+        unconfirmed_since = now - 2 * self._settings.timeout_s
+        gone += [s for s in self._half_open.values() if s.born < unconfirmed_since]
+        for session in gone:
+            self.drop(session)
+        return gone
+
+    def _file(self, session: Session) -> None:
+        host = session.peer.address.host
+        self._by_sid[session.local_sid] = session
+        neighbours = self._by_prefix.setdefault(prefix(host), OrderedDict())
+        neighbours[session.local_sid] = session
+        current = self._sending.get(_peer(session.peer))
+        if current is None or self._preferred(session, current):
+            self._sending[_peer(session.peer)] = session
+        if len(neighbours) > self._settings.sessions_per_prefix_max and not is_local(host):
+            self._evict(neighbours, sparing=session)
+        if len(self._by_sid) > self._settings.sessions_max:
+            self._evict(self._by_sid, sparing=session)
+
+    def _preferred(self, new: Session, current: Session) -> bool:
+        """The newer one; of two begun at once, the one begun by the smaller ID, on both sides."""
+        crossed = new.born - current.born < self._settings.timeout_s
+        if not crossed or new.initiated == current.initiated:
+            return True
+        return new.initiated == (self._own_id < new.peer.id)
+
+    def _evict(self, sessions: OrderedDict[bytes, Session], *, sparing: Session) -> None:
+        for session in sessions.values():
+            if session is not sparing and not self._is_pinned(session.peer.id):
+                self.drop(session)
+                return
+        self.drop(sparing)

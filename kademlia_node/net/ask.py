@@ -1,0 +1,65 @@
+"""The words between the exchange and its users: a request under way, who asks, who listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from kademlia_node.core.contact import Address, Contact
+from kademlia_node.core.message import Request, Response
+from kademlia_node.core.session import Session
+from kademlia_node.net.attempts import Attempt
+
+Reply = Callable[[Response], None]
+OnDone = Callable[[Response | None], None]
+"""Called once: with the answer (possibly `Refused`), or with None when there was none."""
+OnSlow = Callable[[], None]
+
+
+@dataclass(slots=True, eq=False)
+class Ask:
+    """One request on its way to an answer, over as many sendings and sessions as it takes."""
+
+    contact: Contact
+    request: Request
+    rid: int
+    on_done: OnDone
+    on_slow: OnSlow | None = None
+    session: Session | None = None
+    attempt: Attempt | None = None
+    counters: list[int] = field(default_factory=list)  # of the DATA packets that carried it
+    resets: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who asks us. `server`: it may be filed in tables. `confirmed`: it receives at its address."""
+
+    contact: Contact
+    server: bool
+    confirmed: bool
+
+
+class Listener(Protocol):
+    """What the floor above does with what the exchange learns. Nothing here may raise or block."""
+
+    def serve(self, asker: Asker, request: Request, reply: Reply) -> None:
+        """Answer a request: call `reply` exactly once, now or later."""
+        ...
+
+    def on_alive(self, contact: Contact, *, server: bool) -> None:
+        """The holder of that key has just been heard at that address."""
+        ...
+
+    def on_silent(self, contact: Contact) -> None:
+        """A request to this contact was never answered."""
+        ...
+
+    def on_seen_as(self, address: Address, *, by: Contact) -> None:
+        """A peer tells from which address our packets come."""
+        ...
+
+    def is_pinned(self, node_id: bytes) -> bool:
+        """Whether sessions with this node are kept while any other can go."""
+        ...

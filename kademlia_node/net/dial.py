@@ -1,0 +1,158 @@
+"""Handshakes that we begin: one at a time per address, with the requests that wait for them.
+
+The first request rides in the INIT when it is harmless; the others follow once there is a session.
+Also the memory of contacts that stayed silent, so that false contacts cannot aim us at a victim.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from kademlia_node.core import packet
+from kademlia_node.core.contact import Address, Contact, is_local
+from kademlia_node.core.handshake import Opened, Opening
+from kademlia_node.core.limiter import KeyedLimiter
+from kademlia_node.core.message import HARMLESS, Ping, Request
+from kademlia_node.errors import ForgedPacket, MalformedMessage
+from kademlia_node.net.ask import Ask
+from kademlia_node.net.attempts import Attempt, Attempts
+from kademlia_node.settings import Settings
+
+COOKIES_MAX = 2  # RETRYs heeded per dial: one for the gate, one when its secret has rotated
+
+MakeOpening = Callable[[Contact, int, Request], Opening]
+
+
+@dataclass(slots=True, eq=False)
+class Dial:
+    """One handshake under way; `asks[0]` rides in the INIT if `rides`."""
+
+    contact: Contact
+    opening: Opening
+    rides: bool
+    asks: list[Ask]
+    attempt: Attempt = field(init=False)
+    cookies: int = 0
+
+
+class Dialer:
+    """All handshakes that we began and that are not answered yet."""
+
+    def __init__(
+        self,
+        *,
+        attempts: Attempts,
+        settings: Settings,
+        make_opening: MakeOpening,
+        transmit: Callable[[bytes, Address], None],
+        on_failed: Callable[[Dial], None],
+    ) -> None:
+        self._attempts = attempts
+        self._settings = settings
+        self._make_opening = make_opening
+        self._transmit = transmit
+        self._on_failed = on_failed
+        self._dials: dict[Address, Dial] = {}
+        self._dead: OrderedDict[Contact, float] = OrderedDict()
+        self._keys_tried: KeyedLimiter = KeyedLimiter(
+            settings.keys_per_address / settings.dead_contact_s,
+            settings.keys_per_address,
+            keys_max=settings.dead_contacts_max,
+        )
+
+    def __len__(self) -> int:
+        return len(self._dials)
+
+    def knows(self, address: Address) -> bool:
+        """Whether an answer from this address is awaited."""
+        return address in self._dials
+
+    def dial(
+        self, ask: Ask, *, proved: bool, again: bool, rto_s: float, slow_s: float, now: float
+    ) -> bool:
+        """Have a session made for the ask; False when this contact is not to be called now.
+
+        `proved` contacts answered at this address before; `again` tries a silent one once more.
+        """
+        known = self._dials.get(ask.contact.address)
+        if known is not None:
+            return self._join(known, ask)
+        if not proved and not self._may_call(ask.contact, again=again, now=now):
+            return False
+        rides = isinstance(ask.request, HARMLESS)
+        try:
+            opening = self._make_opening(ask.contact, ask.rid, ask.request if rides else Ping())
+        except ForgedPacket:  # a public key that no honest node has
+            return False
+        dial = Dial(ask.contact, opening, rides, [ask])
+        sends = self._settings.sends_max if proved else self._settings.sends_unproved_max
+        dial.attempt = Attempt(
+            transmit=lambda: self._transmit(opening.packet, dial.contact.address),
+            give_up=lambda: self._give_up(dial),
+            on_slow=lambda: _slow(dial),
+            sends=sends,
+            rto_s=rto_s,
+            slow_s=slow_s,
+            timeout_s=patience(rto_s, sends=sends, settings=self._settings),
+        )
+        self._dials[ask.contact.address] = dial
+        self._attempts.start(dial.attempt, now=now)
+        return True
+
+    def on_retry(self, retry: packet.Retry, source: Address) -> None:
+        """Send the INIT again with the cookie; it costs no attempt."""
+        dial = self._dials.get(source)
+        if dial is None or dial.opening.sid != retry.sid or dial.cookies >= COOKIES_MAX:
+            return
+        dial.cookies += 1
+        dial.opening.take_cookie(retry.cookie)
+        self._transmit(dial.opening.packet, source)
+
+    def on_resp(
+        self, resp: packet.Resp, source: Address, *, now: float
+    ) -> tuple[Dial, Opened] | None:
+        """The handshake that a RESP completes, or None when it completes nothing."""
+        dial = self._dials.get(source)
+        if dial is None or dial.opening.sid != resp.sid:
+            return None
+        try:
+            opened = dial.opening.read(resp, now=now)
+        except (ForgedPacket, MalformedMessage):
+            return None
+        self._attempts.stop(dial.attempt)
+        del self._dials[source]
+        self._dead.pop(dial.contact, None)
+        return dial, opened
+
+    def _join(self, dial: Dial, ask: Ask) -> bool:
+        if dial.contact != ask.contact or len(dial.asks) >= self._settings.waiting_max:
+            return False
+        dial.asks.append(ask)
+        return True
+
+    def _may_call(self, contact: Contact, *, again: bool, now: float) -> bool:
+        if not again and self._dead.get(contact, now) > now:
+            return False
+        return is_local(contact.address.host) or self._keys_tried.take(contact.address, now)
+
+    def _give_up(self, dial: Dial) -> None:
+        del self._dials[dial.contact.address]
+        until = dial.attempt.started + dial.attempt.timeout_s + self._settings.dead_contact_s
+        self._dead[dial.contact] = until
+        self._dead.move_to_end(dial.contact)
+        if len(self._dead) > self._settings.dead_contacts_max:
+            self._dead.popitem(last=False)
+        self._on_failed(dial)
+
+
+def _slow(dial: Dial) -> None:
+    for ask in list(dial.asks):
+        if ask.on_slow is not None:
+            ask.on_slow()
+
+
+def patience(rto_s: float, *, sends: int, settings: Settings) -> float:
+    """Seconds until a request has failed: all its sendings with doubling waits, within bounds."""
+    return min(settings.timeout_s, max(settings.timeout_min_s, rto_s * ((1 << sends) - 1)))

@@ -1,0 +1,409 @@
+"""Requests out, answers back: everything between a socket and a node that thinks in messages.
+
+The exchange owns sessions, handshakes and repeats, so that whoever stops waiting for one answer
+does no harm to the others. It does not know what a request means: it hands it to its `Listener`
+with a `reply` to call, now or later. A datagram is handled whole, at one instant of the clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter, OrderedDict
+from collections.abc import Callable
+from functools import partial
+
+from kademlia_node.core import codec, packet
+from kademlia_node.core.contact import Address, Contact
+from kademlia_node.core.handshake import Doorkeeper, Opening
+from kademlia_node.core.identity import Capabilities, Identity
+from kademlia_node.core.limiter import KeyedLimiter
+from kademlia_node.core.message import ErrorCode, Ping, Refused, Request, Response
+from kademlia_node.core.network import Network
+from kademlia_node.core.rtt import RttHistory, initial_rto, soft_timeout
+from kademlia_node.core.session import Session, SessionTable
+from kademlia_node.errors import ForgedPacket, MalformedMessage, NoAnswer, PeerRefused
+from kademlia_node.net.ask import Ask, Asker, Listener, OnDone, OnSlow
+from kademlia_node.net.attempts import Attempt, Attempts
+from kademlia_node.net.callers import Callers
+from kademlia_node.net.dial import Dial, Dialer, patience
+from kademlia_node.net.transport import Listen, Transport
+from kademlia_node.net.who import Introductions
+from kademlia_node.settings import Settings
+
+RESETS_MAX = 2  # a request that meets more forgetful peers than this has failed
+CONFIRM = b""  # an empty DATA: "I receive at this address"
+
+
+class Exchange:
+    """One socket's worth of conversations. Open it, ask, close it."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity,
+        network: Network,
+        settings: Settings,
+        rng: random.Random,
+        wall: Callable[[], float],
+        listener: Listener,
+    ) -> None:
+        self._identity = identity
+        self._network = network
+        self._settings = settings
+        self._rng = rng
+        self._wall = wall
+        self._listener = listener
+        self._loop = asyncio.get_running_loop()
+        self._transport: Transport | None = None
+        self._attempts = Attempts(self._loop)
+        self.capabilities = Capabilities(server=False)
+        self.sessions = SessionTable(
+            own_id=identity.id, settings=settings, is_pinned=listener.is_pinned
+        )
+        self._callers = Callers(
+            Doorkeeper(identity, network=network, settings=settings, rng=rng),
+            sessions=self.sessions,
+            settings=settings,
+            listener=listener,
+            capabilities=lambda: self.capabilities,
+            transmit=self._transmit,
+        )
+        self._dialer = Dialer(
+            attempts=self._attempts,
+            settings=settings,
+            make_opening=self._make_opening,
+            transmit=self._transmit,
+            on_failed=self._on_dial_failed,
+        )
+        self._introductions = Introductions(
+            identity.public_key,
+            network=network,
+            attempts=self._attempts,
+            settings=settings,
+            rng=rng,
+            transmit=self._transmit,
+        )
+        self._asks: dict[int, Ask] = {}
+        self._in_flight: dict[tuple[bytes, int], Ask] = {}
+        self._peer_limits: KeyedLimiter = KeyedLimiter(
+            settings.requests_per_peer_per_s,
+            settings.requests_per_peer_per_s,
+            keys_max=settings.peer_limits_max,
+        )
+        self._rid = rng.getrandbits(31)
+        self._last_ts_us = 0
+        self._written: OrderedDict[str, None] = OrderedDict()
+        self.rtts = RttHistory(settings.rtt_samples)
+        self.counts: Counter[str] = Counter()
+
+    @property
+    def address(self) -> Address:
+        """Where the socket is bound."""
+        assert self._transport is not None, "open the exchange first"
+        return self._transport.address
+
+    async def open(self, listen: Listen, host: str, port: int) -> None:
+        """Bind; raises SetupError."""
+        self._transport = await listen(host, port, self._receive)
+
+    async def close(self) -> None:
+        """Release the socket. Whoever still waits is told that there was no answer."""
+        self._attempts.close()
+        waiting = list(self._asks.values())
+        for ask in waiting:
+            self._finish(ask, None)
+        if self._transport is not None:
+            await self._transport.close()
+
+    # --- Asking -----------------------------------------------------------------------------------
+
+    async def ask(self, contact: Contact, request: Request) -> Response:
+        """Ask and wait.
+
+        Raises:
+            NoAnswer: the peer stayed silent.
+            PeerRefused: it answered with an error.
+        """
+        answer: asyncio.Future[Response | None] = self._loop.create_future()
+
+        def on_done(response: Response | None) -> None:
+            if not answer.done():
+                answer.set_result(response)
+
+        self.send(contact, request, on_done=on_done)
+        response = await answer
+        if response is None:
+            raise NoAnswer(f"no answer from {contact}")
+        if isinstance(response, Refused):
+            raise PeerRefused(response.code, response.detail)
+        return response
+
+    def send(
+        self,
+        contact: Contact,
+        request: Request,
+        *,
+        on_done: OnDone,
+        on_slow: OnSlow | None = None,
+        proved: bool = True,
+        again: bool = False,
+    ) -> None:
+        """Ask; `on_done` is called once, later, with the answer or None.
+
+        Args:
+            contact: Whom.
+            request: What.
+            on_done: Told the outcome; never before this call returns.
+            on_slow: Told when nine of ten recent answers would have come by now.
+            proved: Whether the contact ever answered at this address; hearsay is asked more warily.
+            again: Whether to try hearsay that was silent within the last minute.
+        """
+        self._rid = self._rid % codec.RID_MAX + 1
+        ask = Ask(contact, request, self._rid, on_done, on_slow)
+        self._asks[ask.rid] = ask
+        self._start(ask, proved=proved, again=again)
+
+    async def who(self, address: Address) -> Contact:
+        """The contact that answers at an address whose key is unknown; raises NoAnswer."""
+        public_key = await self._introductions.ask(address, now=self._loop.time())
+        return Contact(public_key, address)
+
+    def _start(self, ask: Ask, *, proved: bool, again: bool = False) -> None:
+        now = self._loop.time()
+        session = self.sessions.sending(ask.contact)
+        if session is not None:
+            self._begin(ask, session, now=now)
+            if now - session.born > self._settings.session_rekey_s:
+                self._rekey(session, now=now)
+            return
+        called = self._dialer.dial(
+            ask,
+            proved=proved,
+            again=again,
+            rto_s=initial_rto(self.rtts, self._settings),
+            slow_s=soft_timeout(self.rtts, self._settings),
+            now=now,
+        )
+        if not called:
+            self._loop.call_soon(self._finish, ask, None)
+
+    def _rekey(self, session: Session, *, now: float) -> None:
+        """A fresh session in the background; the old one serves until the new one is there."""
+        if self._dialer.knows(session.peer.address):
+            return
+        self._rid = self._rid % codec.RID_MAX + 1
+        ask = Ask(session.peer, Ping(), self._rid, lambda _: None)
+        self._asks[ask.rid] = ask
+        rto_s = session.rtt.rto(self.rtts, self._settings)
+        self._dialer.dial(ask, proved=True, again=True, rto_s=rto_s, slow_s=rto_s, now=now)
+
+    def _begin(self, ask: Ask, session: Session, *, now: float) -> None:
+        """Send over an established session, and again until there is an answer."""
+        ask.session = session
+        rto_s = session.rtt.rto(self.rtts, self._settings)
+        ask.attempt = Attempt(
+            transmit=partial(self._send_data, ask),
+            give_up=partial(self._on_ask_failed, ask),
+            on_slow=ask.on_slow,
+            sends=self._settings.sends_max,
+            rto_s=rto_s,
+            slow_s=soft_timeout(self.rtts, self._settings),
+            timeout_s=patience(rto_s, sends=self._settings.sends_max, settings=self._settings),
+        )
+        self._attempts.start(ask.attempt, now=now)
+
+    def _send_data(self, ask: Ask) -> None:
+        assert ask.session is not None
+        session = ask.session
+        counter, datagram = session.seal(codec.encode_request(ask.rid, ask.request))
+        ask.counters.append(counter)
+        self._in_flight[session.remote_sid, counter] = ask
+        self._transmit(datagram, session.peer.address)
+
+    def _finish(self, ask: Ask, response: Response | None) -> None:
+        """The one way an ask ends."""
+        if self._asks.pop(ask.rid, None) is None:
+            return
+        self._forget_flight(ask)
+        ask.on_done(response)
+
+    def _forget_flight(self, ask: Ask) -> None:
+        if ask.attempt is not None:
+            self._attempts.stop(ask.attempt)
+        if ask.session is not None:
+            for counter in ask.counters:
+                self._in_flight.pop((ask.session.remote_sid, counter), None)
+        ask.counters.clear()
+
+    def _on_ask_failed(self, ask: Ask) -> None:
+        self.counts["silent"] += 1
+        assert ask.session is not None
+        self.sessions.drop(ask.session)
+        self._listener.on_silent(ask.contact)
+        self._finish(ask, None)
+
+    def _on_dial_failed(self, dial: Dial) -> None:
+        self.counts["silent"] += 1
+        self._listener.on_silent(dial.contact)
+        for ask in dial.asks:
+            self._finish(ask, None)
+
+    def _make_opening(self, contact: Contact, rid: int, request: Request) -> Opening:
+        self._last_ts_us = max(int(self._wall() * 1e6), self._last_ts_us + 1)
+        return Opening(
+            contact,
+            identity=self._identity,
+            network=self._network,
+            capabilities=self.capabilities,
+            ts_us=self._last_ts_us,
+            rid=rid,
+            request=request,
+            rng=self._rng,
+        )
+
+    def _transmit(self, datagram: bytes, address: Address) -> None:
+        assert self._transport is not None
+        self.counts["datagrams_sent"] += 1
+        self.counts["bytes_sent"] += len(datagram)
+        if not self.capabilities.server:
+            self._written[address.host] = None
+            if len(self._written) > self._settings.written_hosts_max:
+                self._written.popitem(last=False)
+        self._transport.send(datagram, address)
+
+    # --- Receiving --------------------------------------------------------------------------------
+
+    def _receive(self, datagram: bytes, source: Address) -> bool:
+        """Handle one datagram; True when its source is a peer of ours."""
+        now = self._loop.time()
+        self.counts["datagrams_received"] += 1
+        self.counts["bytes_received"] += len(datagram)
+        try:
+            parsed = packet.parse(datagram)
+        except MalformedMessage:
+            return self._refuse("malformed_packet")
+        match parsed:
+            case packet.Data():
+                return self._on_data(parsed, source, now=now)
+            case packet.Init():
+                drop = self._callers.on_init(parsed, source, now=now)
+                return drop is None or self._refuse(f"init_{drop.name.lower()}")
+            case packet.Resp():
+                return self._on_resp(parsed, source, now=now)
+            case packet.Retry():
+                self._dialer.on_retry(parsed, source)
+            case packet.Reset():
+                self._on_reset(parsed, source)
+            case packet.Who():
+                self._introductions.on_who(parsed, source)
+            case packet.Iam():
+                self._introductions.on_iam(parsed, source)
+        return self._dialer.knows(source)
+
+    def _refuse(self, reason: str) -> bool:
+        self.counts[reason] += 1
+        return False
+
+    def _on_data(self, data: packet.Data, source: Address, *, now: float) -> bool:
+        session = self.sessions.receiving(data.sid)
+        if session is None or session.peer.address != source:
+            self._transmit(packet.pack_reset(data.sid, data.counter), source)
+            return self._refuse("unknown_session")
+        try:
+            payload = session.open(data, now=now)
+        except ForgedPacket:
+            return self._refuse("forged_packet")
+        if self.sessions.touch(session):
+            self._callers.on_confirmed(session)
+            self._tell_alive(session)
+        if payload == CONFIRM:
+            return True
+        try:
+            rid, message = codec.decode_message(payload)
+        except codec.UnfitRequest as error:
+            self._reply(session, error.rid, Refused(error.code, error.detail))
+            return True
+        except MalformedMessage:
+            return self._refuse("malformed_message")
+        if isinstance(message, Request):
+            self._on_request(session, rid, message, now=now)
+        else:
+            self._on_response(session, rid, message, now=now)
+        return True
+
+    def _on_request(self, session: Session, rid: int, request: Request, *, now: float) -> None:
+        if not self._peer_limits.take(session.peer.id, now):
+            self._reply(session, rid, Refused(ErrorCode.BUSY, "too many requests"))
+            return
+        asker = Asker(session.peer, session.capabilities.server, confirmed=True)
+        self._listener.serve(asker, request, partial(self._reply, session, rid))
+
+    def _reply(self, session: Session, rid: int, response: Response) -> None:
+        _, datagram = session.seal(codec.encode_response(rid, response))
+        self._transmit(datagram, session.peer.address)
+
+    def _on_response(self, session: Session, rid: int, response: Response, *, now: float) -> None:
+        ask = self._asks.get(rid)
+        if ask is None or ask.session is None or ask.contact != session.peer:
+            self.counts["unasked_response"] += 1
+            return
+        assert ask.attempt is not None
+        self._learn_rtt(session, ask.attempt, now=now)
+        self._tell_alive(session)
+        self._finish(ask, response)
+
+    def _on_resp(self, resp: packet.Resp, source: Address, *, now: float) -> bool:
+        completed = self._dialer.on_resp(resp, source, now=now)
+        if completed is None:
+            return self._refuse("unasked_resp")
+        dial, opened = completed
+        session = opened.session
+        self._learn_rtt(session, dial.attempt, now=now)
+        self.sessions.add(session)
+        self._tell_alive(session)
+        self._listener.on_seen_as(opened.seen, by=session.peer)
+        waiting = dial.asks[1:] if dial.rides else dial.asks
+        if not waiting:
+            self._transmit(session.seal(CONFIRM)[1], source)
+        for ask in waiting:
+            self._begin(ask, session, now=now)
+        if dial.rides and opened.rid == dial.asks[0].rid:
+            self._finish(dial.asks[0], opened.response)
+        return True
+
+    def _on_reset(self, reset: packet.Reset, source: Address) -> None:
+        """The peer lost a session that we have a request in flight on: begin anew."""
+        ask = self._in_flight.get((reset.sid, reset.counter))
+        if ask is None or ask.session is None or ask.session.peer.address != source:
+            self.counts["unasked_reset"] += 1
+            return
+        lost = ask.session
+        self.sessions.drop(lost)
+        for stranded in [a for a in self._asks.values() if a.session is lost]:
+            self._forget_flight(stranded)
+            stranded.session = None
+            stranded.resets += 1
+            if stranded.resets > RESETS_MAX:
+                self._finish(stranded, None)
+            else:
+                self._start(stranded, proved=True)
+
+    def wrote_to(self, host: str) -> bool:
+        """Whether, as a client, we sent anything to this host: then a firewall lets it answer."""
+        return host in self._written
+
+    # --- Learning ---------------------------------------------------------------------------------
+
+    def _learn_rtt(self, session: Session, attempt: Attempt, *, now: float) -> None:
+        """Only from what was sent once: else nobody knows which sending was answered (Karn)."""
+        if attempt.sent == 1:
+            session.rtt.on_sample(now - attempt.started)
+            self.rtts.on_sample(now - attempt.started)
+
+    def _tell_alive(self, session: Session) -> None:
+        self._listener.on_alive(session.peer, server=session.capabilities.server)
+
+    def sweep(self) -> None:
+        """Forget idle sessions; to be called every minute or so."""
+        self.sessions.sweep(now=self._loop.time())

@@ -1,0 +1,172 @@
+"""What this node answers when it is asked.
+
+PING, IDENTIFY and FIND_NODE are answered at once. FIND_VALUE and STORE wait for the store, each in a
+task of the node's group, at most `serving_max` at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Coroutine, Sequence
+
+from kademlia_node.core.contact import Contact, is_local, prefix
+from kademlia_node.core.key import Kind
+from kademlia_node.core.message import (
+    ErrorCode,
+    FindNode,
+    FindValue,
+    Identified,
+    Identify,
+    Item,
+    Nodes,
+    Ping,
+    Pong,
+    Probe,
+    Refused,
+    Request,
+    Store,
+    Stored,
+    StoreStatus,
+    Values,
+)
+from kademlia_node.core.record import Record, clamp_blob
+from kademlia_node.core.replica import accepts
+from kademlia_node.errors import BadRecord
+from kademlia_node.net.ask import Asker, Reply
+from kademlia_node.node.reach import Reach
+from kademlia_node.node.state import NodeState
+from kademlia_node.settings import CONTACTS_PER_ANSWER_MAX, CONTACTS_WITH_VALUE_MIN
+from kademlia_node.settings import VALUES_BYTES_MAX
+from kademlia_node.store.base import Outcome
+
+STATUS_OF = {
+    Outcome.STORED: StoreStatus.OK,
+    Outcome.HAVE: StoreStatus.HAVE,
+    Outcome.OLD: StoreStatus.OLD,
+    Outcome.CONFLICT: StoreStatus.CAS,
+    Outcome.SHORTENED: StoreStatus.BAD,
+    Outcome.QUOTA: StoreStatus.QUOTA,
+}
+
+
+class Server:
+    """Answers requests from the node's state."""
+
+    def __init__(self, state: NodeState, *, reach: Reach, tasks: asyncio.TaskGroup) -> None:
+        self._state = state
+        self._reach = reach
+        self._tasks = tasks
+        self._serving = 0
+
+    def serve(self, asker: Asker, request: Request, reply: Reply) -> None:
+        """Answer; see `net.ask.Listener`."""
+        self._state.counts[f"served_{type(request).__name__}"] += 1
+        if not asker.confirmed:
+            self._reach.on_caller(asker.contact)
+        match request:
+            case FindNode(target):
+                reply(Nodes(tuple(self.contacts_for(asker, target))))
+            case Ping():
+                reply(Pong())
+            case FindValue():
+                self._later(self._find_value(asker, request, reply), reply)
+            case Store():
+                self._later(self._store(asker, request, reply), reply)
+            case Identify():
+                reply(Identified(self._reach.card()))
+            case Probe():
+                self._reach.on_probe(asker, request, reply)
+
+    def contacts_for(self, asker: Asker, target: bytes) -> list[Contact]:
+        """Our nearest contacts to the target; local ones stay among local peers."""
+        table, count = self._state.table, CONTACTS_PER_ANSWER_MAX
+        if is_local(asker.contact.address.host):
+            return table.closest(target, count)
+        public = (
+            contact
+            for contact in table.closest(target, 2 * count)
+            if not is_local(contact.address.host)
+        )
+        return list(public)[:count]
+
+    def _later(self, answering: Coroutine[None, None, None], reply: Reply) -> None:
+        if self._serving >= self._state.settings.serving_max:
+            answering.close()
+            reply(Refused(ErrorCode.BUSY, "too many requests at once"))
+            return
+        self._serving += 1
+        task = self._tasks.create_task(answering)
+        task.add_done_callback(self._on_served)
+
+    def _on_served(self, _: asyncio.Task[None]) -> None:
+        self._serving -= 1
+
+    async def _find_value(self, asker: Asker, request: FindValue, reply: Reply) -> None:
+        records = await self._state.store.get(request.key, wall=self._state.wall())
+        contacts = self.contacts_for(asker, request.key)
+        reply(fit(contacts, records, known=request.known))
+
+    async def _store(self, asker: Asker, request: Store, reply: Reply) -> None:
+        reply(await self._judge_and_store(asker, request))
+
+    async def _judge_and_store(self, asker: Asker, request: Store) -> Stored:
+        state, key, header = self._state, request.key, request.header
+        known = state.table.closest(key, state.settings.k)
+        nearer = tuple(self.contacts_for(asker, key)[:CONTACTS_WITH_VALUE_MIN])
+        if not state.is_server or not accepts(
+            key,
+            state.identity.id,
+            known=known,
+            copies=state.network.copies,
+            network_size=state.size.estimate,
+            factor=state.settings.too_far_factor,
+        ):
+            return Stored(StoreStatus.TOO_FAR, None, nearer)
+        try:
+            state.judge(key, header, request.value)
+        except BadRecord as error:
+            state.counts[f"bad_record_{error.reason}"] += 1
+            return Stored(StoreStatus.BAD)
+        wall = state.wall()
+        if header.kind is Kind.BLOB:
+            header = clamp_blob(header, wall)
+        host = asker.contact.address.host
+        answer = await state.store.put(
+            Record(key, header, request.value),
+            charged_to=b"" if is_local(host) else prefix(host),
+            wall=wall,
+            expect_seq=request.expect_seq,
+        )
+        tell = answer.outcome in {Outcome.OLD, Outcome.CONFLICT, Outcome.SHORTENED}
+        current = answer.current if tell else None
+        return Stored(STATUS_OF[answer.outcome], current, nearer)
+
+
+def snapshot_hash(records: Sequence[Record]) -> bytes:
+    """What stands for a set of records: SHA-256 over their headers, by (author, slot)."""
+    return hashlib.sha256(b"".join(record.header.pack() for record in records)).digest()
+
+
+def fit(contacts: Sequence[Contact], records: Sequence[Record], *, known: bytes) -> Values:
+    """The answer to a FIND_VALUE that fits one packet: 4 contacts, then items, then contacts."""
+    snapshot = snapshot_hash(records) if records else b""
+    if records and known == snapshot:
+        return Values(tuple(contacts[:CONTACTS_WITH_VALUE_MIN]), len(records), snapshot, ())
+    room = VALUES_BYTES_MAX
+    named = list(contacts[:CONTACTS_WITH_VALUE_MIN])
+    room -= sum(len(contact.pack()) + 2 for contact in named)
+    items: list[Item] = []
+    for record in records:
+        size = len(record.header.pack()) + len(record.value) + 7
+        if size > room:
+            break
+        items.append(Item(record.header, record.value))
+        room -= size
+    for contact in contacts[CONTACTS_WITH_VALUE_MIN:]:
+        room -= len(contact.pack()) + 2
+        if room < 0:
+            break
+        named.append(contact)
+    complete = len(items) == len(records)
+    return Values(tuple(named), len(records), b"" if complete else snapshot, tuple(items))

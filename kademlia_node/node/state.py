@@ -1,0 +1,93 @@
+"""What the verbs of one node share: who it is, whom it knows, what it keeps, and its ways out."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from kademlia_node.core.contact import Contact, is_local
+from kademlia_node.core.identity import Identity
+from kademlia_node.core.ids import point, solves_puzzle
+from kademlia_node.core.network import Network
+from kademlia_node.core.record import VerifiedSignatures, check_header, check_value, Header
+from kademlia_node.core.replica import NetworkSize
+from kademlia_node.core.routing import RoutingTable
+from kademlia_node.net.exchange import Exchange
+from kademlia_node.settings import INLINE_BYTES_MAX, Settings
+from kademlia_node.store.base import Store
+
+
+@dataclass(slots=True, kw_only=True)
+class NodeState:
+    """One node's state. Each part has one owner; the verbs read it and tell the owner."""
+
+    identity: Identity
+    network: Network
+    settings: Settings
+    rng: random.Random
+    wall: Callable[[], float]
+    store: Store
+    table: RoutingTable
+    size: NetworkSize
+    signatures: VerifiedSignatures
+    exchange: Exchange
+    loop: asyncio.AbstractEventLoop
+    counts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def contact(self) -> Contact:
+        """Ourselves, at the address our socket is bound to."""
+        return Contact(self.identity.public_key, self.exchange.address)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether we store for others and may be filed in their tables."""
+        return self.exchange.capabilities.server
+
+    def is_proved(self, contact: Contact) -> bool:
+        """Whether this contact has answered us at this very address."""
+        return (
+            self.exchange.sessions.sending(contact) is not None
+            or self.table.get(contact.id) == contact
+        )
+
+    def seeds(self, target: bytes) -> list[Contact]:
+        """Where a walk starts: the nearest contacts of the table, and of the open sessions."""
+        known = {contact.id: contact for contact in self.table.closest(target, self.settings.k)}
+        if self.settings.seed_from_sessions:
+            for contact in self.exchange.sessions.servers():
+                known.setdefault(contact.id, contact)
+        if not known:
+            nearest = self.table.closest(target, self.settings.k, include_struck=True)
+            return nearest
+        goal = point(target)
+        return sorted(known.values(), key=lambda c: c.point ^ goal)[: self.settings.k]
+
+    def credible(self, contacts: Sequence[Contact], *, named_by: Contact) -> list[Contact]:
+        """Of the contacts a peer names, those worth hearing.
+
+        Servers solve the puzzle, and a public peer cannot know what is behind a local address.
+        """
+        bits = self.network.puzzle_bits
+        by_local = is_local(named_by.address.host)
+        return [
+            contact
+            for contact in contacts
+            if solves_puzzle(contact.id, bits=bits)
+            and (by_local or not is_local(contact.address.host))
+        ]
+
+    def judge(self, key: bytes, header: Header, value: bytes) -> None:
+        """Check a record that came from outside; raises BadRecord."""
+        check_header(
+            key,
+            header,
+            wall=self.wall(),
+            network_tag=self.network.tag,
+            length_max=INLINE_BYTES_MAX,
+            verify=self.signatures.check,
+        )
+        check_value(key, header, value=value)

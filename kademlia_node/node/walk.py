@@ -1,0 +1,147 @@
+"""A walk: one `Lookup` driven over the network, without a task or a future per query.
+
+The machine decides whom to ask; the exchange asks; each answer goes to a visitor first, who may end
+the walk early. Everything that happened is in the trace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+
+from kademlia_node.core.contact import Contact
+from kademlia_node.core.lookup import Lookup, Query
+from kademlia_node.core.message import Nodes, Refused, Request, Response, Values
+from kademlia_node.node.receipt import Step, StepOutcome, Trace
+from kademlia_node.node.state import NodeState
+
+Visitor = Callable[[Step, Response], bool]
+"""Sees every answer, may set the step's outcome, and returns True to end the walk."""
+
+
+def keep_walking(step: Step, response: Response) -> bool:  # noqa: ARG001 - a Visitor
+    """The visitor of a walk that only wants to arrive."""
+    return False
+
+
+class Walk:
+    """One walk. `await walk.run()`, or `start` it and be told by `on_end`."""
+
+    def __init__(
+        self,
+        state: NodeState,
+        target: bytes,
+        request: Request,
+        *,
+        visit: Visitor = keep_walking,
+        radius: int = 0,
+    ) -> None:
+        """Prepare to ask `request` of ever closer nodes to `target`.
+
+        Args:
+            state: The node that walks.
+            target: 32 bytes.
+            request: A FIND_NODE or FIND_VALUE.
+            visit: Sees every answer.
+            radius: Also ask everyone within this distance (at most 3 x copies of them).
+        """
+        self._state = state
+        self._request = request
+        self._visit = visit
+        self._steps: dict[Contact, Step] = {}
+        self._lookup = Lookup(
+            target,
+            state.seeds(target),
+            own_id=state.identity.id,
+            settings=state.settings,
+            is_proved=state.is_proved,
+            prefix_limits=state.network.prefix_limits,
+            radius=radius,
+            region_max=state.settings.region_copies_factor * state.network.copies,
+        )
+        self.trace = Trace(target)
+        self._started = 0.0
+        self._ended: asyncio.Future[None] = state.loop.create_future()
+
+    async def run(self) -> None:
+        """Walk until the machine is done or the visitor has seen enough."""
+        self.start()
+        try:
+            await self._ended
+        finally:
+            self.end()
+
+    def start(self) -> None:
+        """Send the first queries; the rest follows from the answers."""
+        self._started = self._state.loop.time()
+        self._go_on()
+
+    def closest(self, count: int) -> list[Contact]:
+        """The nearest nodes that answered, nearest first."""
+        return self._lookup.closest(count)
+
+    def on_end(self, told: Callable[[], None]) -> None:
+        """Have `told` called when the walk ends."""
+        self._ended.add_done_callback(lambda _: told())
+
+    @property
+    def ended(self) -> bool:
+        """Whether it is over; later answers no longer count."""
+        return self._ended.done()
+
+    def end(self) -> None:
+        """Stop here. Queries under way are answered into the void."""
+        if self.ended:
+            return
+        self.trace.hops = self._lookup.hops
+        self.trace.duration_s = self._elapsed()
+        self._ended.set_result(None)
+
+    def _elapsed(self) -> float:
+        return self._state.loop.time() - self._started
+
+    def _go_on(self) -> None:
+        for query in self._lookup.next_queries():
+            self._ask(query)
+        if self._lookup.done:
+            self.end()
+
+    def _ask(self, query: Query) -> None:
+        contact = query.contact
+        again = contact in self._steps
+        step = Step(contact, query.path, self._lookup.hop_of(contact), self._elapsed())
+        self._steps[contact] = step
+        self.trace.steps.append(step)
+        self._state.exchange.send(
+            contact,
+            self._request,
+            on_done=partial(self._on_done, step),
+            on_slow=partial(self._on_slow, step),
+            proved=self._state.is_proved(contact),
+            again=again,
+        )
+
+    def _on_slow(self, step: Step) -> None:
+        if self.ended:
+            return
+        step.slow = True
+        self._lookup.on_slow(step.contact)
+        self._go_on()
+
+    def _on_done(self, step: Step, response: Response | None) -> None:
+        if self.ended:
+            return
+        step.answered_s = self._elapsed()
+        if isinstance(response, Nodes | Values):
+            step.outcome = StepOutcome.CLOSER
+            named = self._state.credible(response.contacts, named_by=step.contact)
+            self._lookup.on_reply(step.contact, named)
+            if self._visit(step, response):
+                self.end()
+                return
+        else:
+            refused = isinstance(response, Refused)
+            step.outcome = StepOutcome.REFUSED if refused else StepOutcome.SILENT
+            self._lookup.on_failure(step.contact)
+        self._go_on()

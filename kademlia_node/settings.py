@@ -1,0 +1,109 @@
+"""Every number of the protocol: its name, its unit, and why it is what it is.
+
+The constants are part of the wire: change one and you speak another protocol. `Settings` holds what
+a node may choose for itself, frozen, with defaults that suit the internet. What all members of one
+network must agree on (its name, secret, copies and puzzle) is `core.network.Network`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# --- The wire -------------------------------------------------------------------------------------
+
+PROTOCOL_VERSION: Final = 1  # what proto_min..proto_max of the capabilities is about
+ID_BITS: Final = 256  # SHA-256 of a public key
+PACKET_BYTES_MAX: Final = 1200  # fits any path with IPv6's 1280-byte minimum MTU: no fragments
+INIT_BYTES_MIN: Final = 400  # a third of the largest packet: the answer is at most 3x this
+WHO_BYTES: Final = 200  # a third of 600, far above the 57 bytes of its answer
+AMPLIFICATION_MAX: Final = 3  # bytes to an unvalidated source per byte of it (RFC 9000, 8.1)
+CONTACTS_PER_ANSWER_MAX: Final = 20  # k of the paper, section 2.2
+CONTACTS_WITH_VALUE_MIN: Final = 4  # a reader learns closer holders even from an answer
+SLOT_BYTES_MAX: Final = 64  # one author's name for one of its entries
+INLINE_BYTES_MAX: Final = 640  # value + header + 4 IPv6 contacts still fit PACKET_BYTES_MAX
+VALUES_BYTES_MAX: Final = 1077  # of contacts and items in an answer: what a RESP leaves of 1200
+CARD_ADDRESSES_MAX: Final = 4  # an IPv4, an IPv6, and one spare of each
+
+# --- Records --------------------------------------------------------------------------------------
+
+EXPIRY_DEFAULT_S: Final = 48 * 3600  # a record nobody renews is gone in two days
+EXPIRY_MAX_S: Final = 14 * 86400  # no signature binds storers for longer than this
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a node decides for itself. Times in seconds, sizes in bytes or entries."""
+
+    # Routing (Kademlia, sections 2.2 and 2.4; wide far buckets as in libtorrent and OpenDHT)
+    k: int = 20  # contacts a bucket keeps and a lookup ends with
+    far_buckets: tuple[int, ...] = (128, 64, 32)  # capacity of the buckets 0, 1, 2 from the far end
+    near_bucket: int = 64  # capacity inside the smallest subtree around us that holds k
+    replacements: int = 8  # waiting contacts per full bucket
+    strikes_max: int = 5  # unanswered requests in a row before a contact is dropped
+    strike_backoff_s: float = 15.0  # after the first strike; doubles with each further one
+    strikes_displaced: int = 2  # a contact with so many gives way to a newcomer; one is bad luck
+    uplink_silent: int = 8  # different contacts silent in a row: our own uplink is in doubt
+    contacts_per_prefix_bucket: int = 2  # per /24 or /56, open networks only
+    contacts_per_prefix_table: int = 10  # per /24 or /56, open networks only
+    contacts_per_subnet_v6: int = 1  # per /64 and bucket, open networks only
+
+    # Lookup
+    paths: int = 4  # disjoint shortlists (S/Kademlia, section 4.2)
+    parallel: int = 2  # requests in flight per path; paths x parallel is the paper's alpha
+    unproved_per_prefix: int = 2  # per lookup and /24 or /56: false contacts must not aim us
+    vouchers_for_retry: int = 2  # named by so many peers, a silent unproved contact is asked again
+    candidates_max: int = 1024  # of one lookup; each path may fill its share of it
+
+    seed_from_sessions: bool = True  # everyone we have a session with may start a lookup
+
+    # Exchange
+    timeout_s: float = 2.5  # after this long at most a request has failed
+    timeout_min_s: float = 0.5  # a busy machine is given this long, however near it is
+    sends_max: int = 3  # of one request to a peer we have a session with
+    sends_unproved_max: int = 2  # of one INIT to a contact we never heard from
+    rto_initial_s: float = 0.5  # repeat a first request after this long, before any RTT is known
+    rto_min_s: float = 0.010  # below this, a busy event loop looks like a lost packet
+    rtt_samples: int = 128  # recent round trips, of all peers, that stand in for an unknown peer
+    rtt_samples_min: int = 8  # fewer say nothing about their 90th percentile
+    dead_contact_s: float = 60.0  # an unproved contact that stayed silent is left alone this long
+    dead_contacts_max: int = 4096
+    keys_per_address: int = 3  # unproved keys tried at one public address within dead_contact_s
+    waiting_max: int = 64  # requests that wait for one handshake
+    written_hosts_max: int = 8192  # hosts we wrote to: an INIT from another one proves us reachable
+
+    # Sessions
+    sessions_max: int = 4096  # about 8 KB each
+    sessions_per_prefix_max: int = 64  # one subnet cannot push the others out
+    half_open_max: int = 1024  # answered INITs whose sender has not yet shown its address
+    session_idle_s: float = 15 * 60.0
+    session_rekey_s: float = 3600.0
+    init_timestamps_max: int = 65536  # last INIT time of each key, against replays
+    cookie_epoch_s: float = 60.0  # two epochs are valid
+    handshakes_per_s: float = 500.0  # INITs from unvalidated sources that get a Diffie-Hellman
+    handshakes_per_prefix_per_s: float = 20.0
+    requests_per_peer_per_s: float = 500.0
+    peer_limits_max: int = 8192
+    serving_max: int = 256  # requests waiting for the store at once; beyond, BUSY
+    sources_max: int = 4096  # live receivers of the UDP transport
+    source_idle_s: float = 60.0
+    receive_buffer_bytes: int = 4 * 2**20  # in the kernel, as far as it allows; bursts survive
+    send_buffer_bytes_max: int = 256 * 2**10  # waiting for the kernel; beyond, dropped
+
+    # Storage
+    store_bytes_max: int = 256 * 2**20
+    store_share_per_author: float = 0.25  # of store_bytes_max, so that one author cannot fill us
+    store_share_per_prefix: float = 0.25  # the same, for the subnet of the peer that sent it
+    record_overhead_bytes: int = 256  # counted for each record beside its value
+    too_far_factor: int = 3  # accept records up to this many times the radius of responsibility
+    region_copies_factor: int = 3  # a put reaches at most this many times `copies` nodes
+
+    # Chores
+    refresh_s: float = 3600.0  # Kademlia, section 2.3
+    probe_s: float = 600.0  # a client asks again whether strangers can reach it
+    liveness_s: float = 300.0  # the quietest contact is pinged when it was silent this long
+    sweep_s: float = 60.0  # expired records and idle sessions
+    join_retry_s: float = 2.0  # first pause while no bootstrap answers; doubles up to a minute
+    join_retry_max_s: float = 60.0
+    renew_after_s: float = 22 * 3600.0  # of EXPIRY_DEFAULT_S; jittered by a tenth
+    save_peers_s: float = 300.0

@@ -1,0 +1,17 @@
+"""A simulated world for real nodes: virtual time, a network in memory, a cipher suite for free.
+
+It stands beside the house: tests, scripts and our users' tests import it, no floor above does.
+"""
+
+from kademlia_node.sim.clock import VirtualLoop, run
+from kademlia_node.sim.network import FixedLatency, LogNormalLatency, SimNetwork
+from kademlia_node.sim.suite import NullSuite
+
+__all__ = [
+    "FixedLatency",
+    "LogNormalLatency",
+    "NullSuite",
+    "SimNetwork",
+    "VirtualLoop",
+    "run",
+]
