@@ -69,10 +69,11 @@ class NotStored(KademliaError):  # noqa: N818 - named for what happened
 
 
 class Conflict(KademliaError):  # noqa: N818 - named for what happened
-    """Somebody wrote first: `current` is the record as the network holds it."""
+    """Somebody wrote first: `current` is the record as the network holds it, None if it is gone."""
 
-    def __init__(self, current: Record) -> None:
-        super().__init__(f"the record has moved on to seq {current.header.seq}")
+    def __init__(self, current: Record | None) -> None:
+        now = f"is at seq {current.header.seq}" if current else "does not exist"
+        super().__init__(f"the record {now}")
         self.current = current
 
 

@@ -22,7 +22,7 @@ CONTACTS_PER_ANSWER_MAX: Final = 20  # k of the paper, section 2.2
 CONTACTS_WITH_VALUE_MIN: Final = 4  # a reader learns closer holders even from an answer
 SLOT_BYTES_MAX: Final = 64  # one author's name for one of its entries
 INLINE_BYTES_MAX: Final = 640  # value + header + 4 IPv6 contacts still fit PACKET_BYTES_MAX
-VALUES_BYTES_MAX: Final = 1077  # of contacts and items in an answer: what a RESP leaves of 1200
+VALUES_BYTES_MAX: Final = 1088  # of contacts and items: what a RESP leaves of 1200 B
 CARD_ADDRESSES_MAX: Final = 4  # an IPv4, an IPv6, and one spare of each
 
 # --- Records --------------------------------------------------------------------------------------
@@ -57,6 +57,8 @@ class Settings:
 
     seed_from_sessions: bool = True  # everyone we have a session with may start a lookup
 
+    reads: int = 3  # holders that must agree on the latest version of an entry
+
     # Exchange
     timeout_s: float = 2.5  # after this long at most a request has failed
     timeout_min_s: float = 0.5  # a busy machine is given this long, however near it is
@@ -84,6 +86,7 @@ class Settings:
     handshakes_per_prefix_per_s: float = 20.0
     requests_per_peer_per_s: float = 500.0
     peer_limits_max: int = 8192
+    verified_signatures_max: int = 16384  # 100 bytes each, against 0.1 ms for verifying again
     serving_max: int = 256  # requests waiting for the store at once; beyond, BUSY
     sources_max: int = 4096  # live receivers of the UDP transport
     source_idle_s: float = 60.0
@@ -97,6 +100,8 @@ class Settings:
     record_overhead_bytes: int = 256  # counted for each record beside its value
     too_far_factor: int = 3  # accept records up to this many times the radius of responsibility
     region_copies_factor: int = 3  # a put reaches at most this many times `copies` nodes
+
+    measure_after_s: float = 30.0  # after the start; by then the neighbours know us
 
     # Chores
     refresh_s: float = 3600.0  # Kademlia, section 2.3

@@ -12,8 +12,13 @@ from typing import Any, TypeVar
 
 import msgpack
 
-from kademlia_node.core.contact import Contact, unpack_address, unpack_contact
-from kademlia_node.core.contact import Address, pack_address
+from kademlia_node.core.contact import (
+    Address,
+    Contact,
+    pack_address,
+    unpack_address,
+    unpack_contact,
+)
 from kademlia_node.core.identity import Capabilities
 from kademlia_node.core.ids import ID_BYTES
 from kademlia_node.core.message import (
@@ -43,7 +48,8 @@ from kademlia_node.settings import CONTACTS_PER_ANSWER_MAX, INLINE_BYTES_MAX, PA
 
 RESPONSE_BIT = 0x80
 ERROR = 0xFF
-RID_MAX = 2**32 - 1
+_U32_MAX = 2**32 - 1
+RID_MAX = _U32_MAX
 DETAIL_BYTES_MAX = 64
 CARD_BYTES_MAX = 256
 _U64_MAX = 2**64 - 1
@@ -103,7 +109,7 @@ def decode_opening(payload: bytes) -> tuple[int, Capabilities, int, Request]:
     try:
         opening = reader.unpack()
         end = reader.tell()
-    except Exception as error:  # noqa: BLE001 - msgpack raises many kinds, all mean the same
+    except Exception as error:
         raise MalformedMessage("no opening") from error
     if payload.count(0, end) != len(payload) - end:
         raise MalformedMessage("padding is zeros")
@@ -133,10 +139,10 @@ def _pack(fields: list[Any]) -> bytes:
     return packed
 
 
-def _unpack(payload: bytes) -> Any:  # noqa: ANN401 - typed by the readers below
+def _unpack(payload: bytes) -> Any:
     try:
         return msgpack.unpackb(payload, use_list=True, raw=False, **_LIMITS)
-    except Exception as error:  # noqa: BLE001 - msgpack raises many kinds, all mean the same
+    except Exception as error:
         raise MalformedMessage("no msgpack object") from error
 
 
@@ -219,7 +225,7 @@ def _read_probe(body: list[Any]) -> Probe:
 def _read_values(body: list[Any]) -> Values:
     contacts, count, snapshot, records = _at_least(body, 4)
     items = tuple(_read_item(record) for record in _array(records, 0))
-    count = _uint(count)
+    count = _uint(count, maximum=_U32_MAX)
     if len(items) > count:
         raise MalformedMessage("more items than counted")
     return Values(_read_contacts(contacts), count, b"" if snapshot == b"" else _id(snapshot), items)

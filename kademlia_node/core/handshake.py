@@ -1,8 +1,9 @@
 """Both sides of getting acquainted: INIT, RETRY and RESP, with everything that may refuse.
 
 `Opening` is the initiator's half: made for one contact, it gives the INIT and reads the RESP.
-`Doorkeeper` is the responder's: it looks at an INIT in the order of cost (size, mac1, cookie, gates,
-and only then Diffie-Hellman) and says what to do. Repeats and time-outs are `net.exchange`'s.
+`Doorkeeper` is the responder's: it looks at an INIT in the order of cost (size, mac1, cookie,
+gates, and only then Diffie-Hellman) and says what to do. Repeats and time-outs are
+`net.exchange`'s.
 """
 
 from __future__ import annotations

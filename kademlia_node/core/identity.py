@@ -1,8 +1,8 @@
 """Who a node is: a canonical Ed25519 key pair, the ID that follows from it, and its signed card.
 
-Half of all key pairs are canonical (`curve`), one in 2^puzzle_bits of those solves the puzzle, so an
-identity is searched for (`Identity.attempts`). A node card is how a node states its own addresses
-and capabilities, signed. Where keys are kept on disk is the daemon's business.
+Half of all key pairs are canonical (`curve`), one in 2^puzzle_bits of those solves the puzzle, so
+an identity is searched for (`Identity.attempts`). A node card is how a node states its own
+addresses and capabilities, signed. Where keys are kept on disk is the daemon's business.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Identity:
     def attempts(
         cls, rng: random.Random, *, puzzle_bits: int = 0, suite: Suite = STANDARD
     ) -> Iterator[Identity | None]:
-        """Search without end: None for each failed attempt (about 40 us), an Identity for a find."""
+        """Search without end: None for each failed attempt (40 us), an Identity for a find."""
         while True:
             seed = rng.randbytes(SEED_BYTES)
             key = suite.signing_key(seed)

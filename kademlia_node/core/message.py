@@ -121,7 +121,8 @@ class Values:
 class Store:
     """Keep this record. Answered by `Stored`.
 
-    `value` is at most 640 bytes. `expect_seq` asks that the current version have this seq (0: none).
+    `value` is at most 640 bytes. `expect_seq` asks that the current version have this seq (0:
+    none).
     """
 
     key: bytes
@@ -132,7 +133,7 @@ class Store:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of it; the header accompanies CAS and OLD; at most 4 contacts nearer to the key."""
+    """What became of it; a header with CAS, OLD and BAD; at most 4 contacts nearer to the key."""
 
     status: StoreStatus
     header: Header | None = None

@@ -4,8 +4,8 @@
     -> e, es, s, ss      first message, with a payload
     <- e, ee, se         second message, with a payload; then each side has two transport keys
 
-This file knows the pattern and nothing of packets, identities or networks. A handshake is used once:
-`Initiation.write` then `Initiation.read`, or `Response.read` then `Response.write`.
+This file knows the pattern and nothing of packets, identities or networks. A handshake is used
+once: `Initiation.write` then `Initiation.read`, or `Response.read` then `Response.write`.
 """
 
 from __future__ import annotations

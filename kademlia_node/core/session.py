@@ -1,7 +1,8 @@
 """An established session with one peer at one address, and the bounded table of all of them.
 
 A session seals and opens DATA packets: one key per direction, a counter that never repeats, a
-replay window of 256. It knows nothing of handshakes or of what the payloads say. The table decides which session to send with and which one to forget.
+replay window of 256. It knows nothing of handshakes or of what the payloads say. The table decides
+which session to send with and which one to forget.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What this node answers when it is asked.
 
-PING, IDENTIFY and FIND_NODE are answered at once. FIND_VALUE and STORE wait for the store, each in a
-task of the node's group, at most `serving_max` at a time.
+PING, IDENTIFY and FIND_NODE are answered at once. FIND_VALUE and STORE wait for the store, each in
+a task of its own, at most `serving_max` at a time.
 """
 
 from __future__ import annotations
@@ -30,14 +30,17 @@ from kademlia_node.core.message import (
     StoreStatus,
     Values,
 )
-from kademlia_node.core.record import Record, clamp_blob
+from kademlia_node.core.record import Record, clamp_blob, merge
 from kademlia_node.core.replica import accepts
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.state import NodeState
-from kademlia_node.settings import CONTACTS_PER_ANSWER_MAX, CONTACTS_WITH_VALUE_MIN
-from kademlia_node.settings import VALUES_BYTES_MAX
+from kademlia_node.settings import (
+    CONTACTS_PER_ANSWER_MAX,
+    CONTACTS_WITH_VALUE_MIN,
+    VALUES_BYTES_MAX,
+)
 from kademlia_node.store.base import Outcome
 
 STATUS_OF = {
@@ -53,11 +56,16 @@ STATUS_OF = {
 class Server:
     """Answers requests from the node's state."""
 
-    def __init__(self, state: NodeState, *, reach: Reach, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, state: NodeState, *, reach: Reach) -> None:
         self._state = state
         self._reach = reach
-        self._tasks = tasks
+        self._tasks: asyncio.TaskGroup | None = None
         self._serving = 0
+
+    async def run(self) -> None:
+        """Hold the tasks of what is being answered, until cancelled."""
+        async with asyncio.TaskGroup() as self._tasks:
+            await self._state.loop.create_future()
 
     def serve(self, asker: Asker, request: Request, reply: Reply) -> None:
         """Answer; see `net.ask.Listener`."""
@@ -91,7 +99,7 @@ class Server:
         return list(public)[:count]
 
     def _later(self, answering: Coroutine[None, None, None], reply: Reply) -> None:
-        if self._serving >= self._state.settings.serving_max:
+        if self._tasks is None or self._serving >= self._state.settings.serving_max:
             answering.close()
             reply(Refused(ErrorCode.BUSY, "too many requests at once"))
             return
@@ -105,7 +113,7 @@ class Server:
     async def _find_value(self, asker: Asker, request: FindValue, reply: Reply) -> None:
         records = await self._state.store.get(request.key, wall=self._state.wall())
         contacts = self.contacts_for(asker, request.key)
-        reply(fit(contacts, records, known=request.known))
+        reply(fit(contacts, merge(records), known=request.known))
 
     async def _store(self, asker: Asker, request: Store, reply: Reply) -> None:
         reply(await self._judge_and_store(asker, request))
@@ -149,24 +157,27 @@ def snapshot_hash(records: Sequence[Record]) -> bytes:
 
 
 def fit(contacts: Sequence[Contact], records: Sequence[Record], *, known: bytes) -> Values:
-    """The answer to a FIND_VALUE that fits one packet: 4 contacts, then items, then contacts."""
+    """The answer to a FIND_VALUE that fits one packet: 4 contacts, then items, then contacts.
+
+    The snapshot is told when the reader cannot compute it: when not all items fit.
+    """
     snapshot = snapshot_hash(records) if records else b""
     if records and known == snapshot:
         return Values(tuple(contacts[:CONTACTS_WITH_VALUE_MIN]), len(records), snapshot, ())
-    room = VALUES_BYTES_MAX
     named = list(contacts[:CONTACTS_WITH_VALUE_MIN])
-    room -= sum(len(contact.pack()) + 2 for contact in named)
+    room = VALUES_BYTES_MAX - sum(len(contact.pack()) + 2 for contact in named)
+    sizes = [len(record.header.pack()) + len(record.value) + 6 for record in records]
+    complete = sum(sizes) <= room
+    if not complete:
+        room -= len(snapshot)
     items: list[Item] = []
-    for record in records:
-        size = len(record.header.pack()) + len(record.value) + 7
-        if size > room:
-            break
-        items.append(Item(record.header, record.value))
-        room -= size
-    for contact in contacts[CONTACTS_WITH_VALUE_MIN:]:
+    for record, size in zip(records, sizes, strict=True):
+        if size <= room:
+            items.append(Item(record.header, record.value))
+            room -= size
+    for contact in contacts[CONTACTS_WITH_VALUE_MIN:CONTACTS_PER_ANSWER_MAX]:
         room -= len(contact.pack()) + 2
         if room < 0:
             break
         named.append(contact)
-    complete = len(items) == len(records)
     return Values(tuple(named), len(records), b"" if complete else snapshot, tuple(items))

@@ -12,7 +12,7 @@ from kademlia_node.core.contact import Contact, is_local
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import point, solves_puzzle
 from kademlia_node.core.network import Network
-from kademlia_node.core.record import VerifiedSignatures, check_header, check_value, Header
+from kademlia_node.core.record import Header, VerifiedSignatures, check_header, check_value
 from kademlia_node.core.replica import NetworkSize
 from kademlia_node.core.routing import RoutingTable
 from kademlia_node.net.exchange import Exchange
@@ -61,8 +61,7 @@ class NodeState:
             for contact in self.exchange.sessions.servers():
                 known.setdefault(contact.id, contact)
         if not known:
-            nearest = self.table.closest(target, self.settings.k, include_struck=True)
-            return nearest
+            return self.table.closest(target, self.settings.k, include_struck=True)
         goal = point(target)
         return sorted(known.values(), key=lambda c: c.point ^ goal)[: self.settings.k]
 

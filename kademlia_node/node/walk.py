@@ -61,7 +61,7 @@ class Walk:
             region_max=state.settings.region_copies_factor * state.network.copies,
         )
         self.trace = Trace(target)
-        self._started = 0.0
+        self._started = state.loop.time()
         self._ended: asyncio.Future[None] = state.loop.create_future()
 
     async def run(self) -> None:

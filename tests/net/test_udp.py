@@ -54,7 +54,7 @@ async def listening(
 
 async def until(condition: Callable[[], bool]) -> None:
     async with asyncio.timeout(10.0):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - what is waited for announces nothing
             await asyncio.sleep(0)
 
 
@@ -146,15 +146,17 @@ async def test_memory_stays_flat_however_many_sources_write(peers: bool, sources
 
     tasks_before = len(asyncio.all_tasks())
     async with listening(receive, sources_max=16) as transport:
-        await flood(transport, lambda: count, range(sources // 2))
         tracemalloc.start()
         try:
+            await flood(transport, lambda: count, range(sources // 2))
+            gc.collect()
+            half, _ = tracemalloc.get_traced_memory()
             await flood(transport, lambda: count, range(sources // 2, sources))
             gc.collect()
-            grown, _ = tracemalloc.get_traced_memory()
+            whole, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-        assert grown < 64 * 1024  # 26 bytes per source of the small run
+        assert whole - half < 32 * 1024  # 13 bytes per source of the small run
         live = 1 + (16 if peers else 0)  # the socket's own, and the receivers
         await until(lambda: len(asyncio.all_tasks()) <= tasks_before + live)
     assert len(asyncio.all_tasks()) == tasks_before
@@ -261,6 +263,8 @@ async def test_number_that_is_no_port_is_a_setup_error(port: int) -> None:
         await listen("127.0.0.1", port, Inbox())
 
 
+# uvloop leaves a socket that it could not bind to the garbage collector, which complains.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_port_taken_while_we_bind_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     serve = aioudp.serve
     with ExitStack() as stolen:
