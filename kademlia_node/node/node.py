@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Self
 
 from kademlia_node.core.contact import Address, Contact
@@ -22,30 +22,20 @@ from kademlia_node.core.invite import Invite, parse_invite
 from kademlia_node.core.key import Key, Kind, entry_key, topic_key
 from kademlia_node.core.message import FindNode, Ping, Request
 from kademlia_node.core.network import Network
-from kademlia_node.core.record import Record, VerifiedSignatures
-from kademlia_node.core.replica import NetworkSize
-from kademlia_node.core.routing import RoutingTable
+from kademlia_node.core.record import Record
 from kademlia_node.core.suite import STANDARD, Suite
 from kademlia_node.errors import NotFound, ValueTooLarge
 from kademlia_node.net.ask import Asker, Reply
-from kademlia_node.net.exchange import Exchange
 from kademlia_node.net.transport import Listen
 from kademlia_node.net.udp import listen as listen_udp
 from kademlia_node.net.udp import resolve
-from kademlia_node.node.chores import plan_chores
-from kademlia_node.node.join import Joiner
-from kademlia_node.node.reach import Reach
-from kademlia_node.node.read import Reader
+from kademlia_node.node.assembly import assemble
 from kademlia_node.node.receipt import Receipt, TopicEntry, Trace
-from kademlia_node.node.serve import Server
-from kademlia_node.node.state import NodeState
 from kademlia_node.node.status import Status, report
-from kademlia_node.node.upkeep import Upkeep
 from kademlia_node.node.walk import Walk
-from kademlia_node.node.write import Draft, Writer, draft_entry
+from kademlia_node.node.write import Draft, draft_entry
 from kademlia_node.settings import INLINE_BYTES_MAX, SLOT_BYTES_MAX, Settings
 from kademlia_node.store.base import Store
-from kademlia_node.store.memory import MemoryStore
 
 _RAISE: Any = object()
 MINING_STEP = 256  # key pairs tried between two looks at the event loop: about 10 ms
@@ -121,12 +111,27 @@ class Node:
         assert self._running is None, "a node is started once at a time"
         identity = self._identity or await self._find_identity()
         self._identity = identity
-        self._assemble(identity)
-        await self._exchange.open(self._listen, self._host, self._port)
+        self._parts = assemble(
+            identity,
+            network=self.network,
+            settings=self._settings,
+            rng=self._rng,
+            wall=self._wall,
+            store=self._store,
+            listener=self,
+            server=self._decided_server,
+            bootstrap=self._bootstrap,
+            remembered=self._remembered,
+        )
+        await self._parts.state.exchange.open(self._listen, self._host, self._port)
         self._stopping = asyncio.Event()
         self._running = asyncio.get_running_loop().create_task(self._run())
-        self._reach.begin()
-        await self._joiner.join()
+        self._parts.reach.begin()
+        try:
+            await self._parts.joiner.join()
+        except BaseException:
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """Close the socket and end every task. Safe to call twice."""
@@ -146,97 +151,53 @@ class Node:
                 await asyncio.sleep(0)
         raise AssertionError("the search does not end without a find")
 
-    def _assemble(self, identity: Identity) -> None:
-        """Put the parts together; nothing happens yet."""
-        loop = asyncio.get_running_loop()
-        settings, network = self._settings, self.network
-        self._exchange = Exchange(
-            identity=identity,
-            network=network,
-            settings=settings,
-            rng=self._rng,
-            wall=self._wall,
-            listener=self,
-        )
-        self._state = NodeState(
-            identity=identity,
-            network=network,
-            settings=settings,
-            rng=self._rng,
-            wall=self._wall,
-            store=self._store or MemoryStore(identity.id, settings=settings),
-            table=RoutingTable(identity.id, settings=settings, prefix_limits=network.prefix_limits),
-            size=NetworkSize(),
-            signatures=VerifiedSignatures(
-                identity.suite, capacity=settings.verified_signatures_max
-            ),
-            exchange=self._exchange,
-            loop=loop,
-        )
-        self._commons = (
-            Identity.commons(network, suite=self._suite) if network.secret is not None else identity
-        )
-        self._reach = Reach(
-            self._state, server=self._decided_server, on_server=self._on_became_server
-        )
-        self._joiner = Joiner(
-            self._state, bootstrap=self._bootstrap, remembered=self._remembered, resolve=resolve
-        )
-        self._reader = Reader(self._state)
-        self._writer = Writer(self._state, reader=self._reader)
-        self._server = Server(self._state, reach=self._reach)
-        self._upkeep = Upkeep(loop=loop, rng=self._rng)
-        plan_chores(
-            self._upkeep, self._state, joiner=self._joiner, reach=self._reach, writer=self._writer
-        )
-
     async def _run(self) -> None:
         """Own the node's tasks until it stops."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                chores = tasks.create_task(self._upkeep.run())
-                serving = tasks.create_task(self._server.run())
+                chores = tasks.create_task(self._parts.upkeep.run())
+                serving = tasks.create_task(self._parts.server.run())
                 await self._stopping.wait()
                 chores.cancel()
                 serving.cancel()
         finally:
-            await self._exchange.close()
-            await self._state.store.close()
+            await self._parts.state.exchange.close()
+            await self._parts.state.store.close()
 
     # --- Who and where ----------------------------------------------------------------------------
 
     @property
     def id(self) -> bytes:
         """Our node ID, 32 bytes."""
-        return self._state.identity.id
+        return self._parts.state.identity.id
 
     @property
     def public_key(self) -> bytes:
         """Our public key, 32 bytes: what others give as `author` to read what we set."""
-        return self._state.identity.public_key
+        return self._parts.state.identity.public_key
 
     @property
     def address(self) -> Address:
         """Where our socket is bound."""
-        return self._exchange.address
+        return self._parts.state.exchange.address
 
     @property
     def invite(self) -> Invite:
         """How others reach us, as far as we know."""
-        here = self._reach.address or self.address
-        return Invite(self.public_key, here.host, self.address.port)
+        here = self._parts.reach.address or self.address
+        return Invite(self.public_key, here.host, here.port)
 
     def contacts(self) -> list[Contact]:
         """Everyone in the routing table."""
-        return list(self._state.table)
+        return list(self._parts.state.table)
 
-    def status(self) -> Awaitable[Status]:
-        """What the node is doing: see `Status`."""
-        return report(
-            self._state,
-            joiner=self._joiner,
-            upkeep=self._upkeep,
-            publications=len(self._writer.publications),
+    async def status(self) -> Status:
+        """What the node is doing."""
+        return await report(
+            self._parts.state,
+            joiner=self._parts.joiner,
+            upkeep=self._parts.upkeep,
+            publications=len(self._parts.writer.publications),
             invite=self.invite,
         )
 
@@ -250,7 +211,7 @@ class Node:
             ValueTooLarge: it is too long.
             NotStored: nobody took it.
         """
-        return await self._writer.put(_checked(value))
+        return await self._parts.writer.put(_checked(value))
 
     async def set(
         self, name: str, value: bytes, *, own: bool = False, expect_seq: int | None = None
@@ -272,9 +233,9 @@ class Node:
             NotStored: nobody took it.
             TypeError, ValueError, ValueTooLarge: a bad argument.
         """
-        author = self._state.identity if own else self._commons
+        author = self._parts.state.identity if own else self._parts.commons
         draft = draft_entry(author, _slot(name), _checked(value))
-        return await self._writer.write(draft, expect_seq=expect_seq)
+        return await self._parts.writer.write(draft, expect_seq=expect_seq)
 
     async def announce(self, topic: str, value: bytes, *, slot: str = "") -> Receipt:
         """Add our entry to a topic, beside those of others, and keep it alive.
@@ -288,8 +249,10 @@ class Node:
             NotStored: nobody took it.
             TypeError, ValueError, ValueTooLarge: a bad argument.
         """
-        return await self._writer.write(
-            Draft(topic_key(topic.encode()), self._state.identity, _slot(slot), _checked(value))
+        return await self._parts.writer.write(
+            Draft(
+                topic_key(topic.encode()), self._parts.state.identity, _slot(slot), _checked(value)
+            )
         )
 
     async def withdraw(
@@ -309,11 +272,11 @@ class Node:
         if (name is None) == (topic is None):
             raise ValueError("withdraw either a name or a topic entry")
         if name is not None:
-            author = self._state.identity if own else self._commons
-            return await self._writer.write(draft_entry(author, _slot(name), None))
+            author = self._parts.state.identity if own else self._parts.commons
+            return await self._parts.writer.write(draft_entry(author, _slot(name), None))
         assert topic is not None
-        return await self._writer.write(
-            Draft(topic_key(topic.encode()), self._state.identity, _slot(slot), None)
+        return await self._parts.writer.write(
+            Draft(topic_key(topic.encode()), self._parts.state.identity, _slot(slot), None)
         )
 
     # --- Reading ----------------------------------------------------------------------------------
@@ -346,29 +309,29 @@ class Node:
     async def get_record(
         self, what: str | Key, *, author: bytes | None = None
     ) -> tuple[Record | None, Trace]:
-        """As `get`, but the whole record (None: there is none; perhaps a tombstone) and the trace."""
+        """As `get`, but the whole record (None, or a tombstone, if there is none) and the trace."""
         if isinstance(what, Key):
             if what.kind is not Kind.BLOB:
                 raise ValueError("only a blob is read by its key; give the name and its author")
-            return await self._reader.blob(what)
-        owner = self._commons.public_key if author is None else author
+            return await self._parts.reader.blob(what)
+        owner = self._parts.commons.public_key if author is None else author
         slot = _slot(what)
-        return await self._reader.entry(entry_key(owner, slot), owner, slot)
+        return await self._parts.reader.entry(entry_key(owner, slot), owner, slot)
 
     def find(self, topic: str) -> AsyncIterator[TopicEntry]:
         """Entries under a topic as they are learnt; a newer version of one comes again."""
-        return self._reader.topic(topic_key(topic.encode()))
+        return self._parts.reader.topic(topic_key(topic.encode()))
 
     async def ping(self, peer: Contact | Invite | str) -> float:
         """Round trip to a peer in seconds; raises NoAnswer, or ValueError for no address."""
         contact = peer if isinstance(peer, Contact) else await self._contact_of(peer)
-        started = self._state.loop.time()
-        await self._exchange.ask(contact, Ping())
-        return self._state.loop.time() - started
+        started = self._parts.state.loop.time()
+        await self._parts.state.exchange.ask(contact, Ping())
+        return self._parts.state.loop.time() - started
 
     async def lookup(self, target: bytes) -> tuple[list[Contact], Trace]:
         """The k nodes closest to a 32-byte target, nearest first, and how they were found."""
-        walk = Walk(self._state, target, FindNode(target))
+        walk = Walk(self._parts.state, target, FindNode(target))
         await walk.run()
         return walk.closest(self._settings.k), walk.trace
 
@@ -376,35 +339,31 @@ class Node:
         invite = parse_invite(peer) if isinstance(peer, str) else peer
         address = (await resolve(invite.host, invite.port))[0]
         if invite.public_key is None:
-            return await self._exchange.who(address)
+            return await self._parts.state.exchange.who(address)
         return Contact(invite.public_key, address)
 
     # --- What the exchange tells (net.ask.Listener) -----------------------------------------------
 
     def serve(self, asker: Asker, request: Request, reply: Reply) -> None:
         """A peer asks us."""
-        self._server.serve(asker, request, reply)
+        self._parts.server.serve(asker, request, reply)
 
     def on_alive(self, contact: Contact, *, server: bool) -> None:
         """A peer was heard: servers belong in the table."""
         if server:
-            self._state.table.add(contact, now=self._state.loop.time())
+            self._parts.state.table.add(contact, now=self._parts.state.loop.time())
 
     def on_silent(self, contact: Contact) -> None:
         """A peer did not answer."""
-        self._state.table.strike(contact.id, now=self._state.loop.time())
+        self._parts.state.table.strike(contact.id, now=self._parts.state.loop.time())
 
     def on_seen_as(self, address: Address, *, by: Contact) -> None:  # noqa: ARG002 - one vote is enough
         """A peer tells where it sees us."""
-        self._reach.on_seen_as(address)
+        self._parts.reach.on_seen_as(address)
 
     def is_pinned(self, node_id: bytes) -> bool:
         """Sessions with the members of our table stay."""
-        return node_id in self._state.table
-
-    def _on_became_server(self) -> None:
-        """Peers learn capabilities by handshake: begin anew with each of them."""
-        self._exchange.sessions.clear()
+        return node_id in self._parts.state.table
 
 
 def _checked(value: object) -> bytes:

@@ -434,8 +434,11 @@ def test_a_successor_that_would_expire_first_is_refused() -> None:
     assert supersedes(entry(seq=0, ttl=99).header, long_lived) is Verdict.OLDER
 
 
-def test_two_values_of_one_seq_converge_on_one_whatever_their_expiries() -> None:
-    a, b = entry(b"blue", ttl=10).header, entry(b"red", ttl=20).header
+@pytest.mark.parametrize(("ttl", "other_ttl"), [(10, 20), (20, 10)])
+def test_two_values_of_one_seq_converge_on_one_whatever_their_expiries(
+    ttl: int, other_ttl: int
+) -> None:
+    a, b = entry(b"blue", ttl=ttl).header, entry(b"red", ttl=other_ttl).header
     assert {supersedes(a, b), supersedes(b, a)} == {Verdict.NEWER, Verdict.OLDER}
 
 

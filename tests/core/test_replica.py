@@ -71,6 +71,14 @@ def test_single_estimates_are_unbiased() -> None:
     assert statistics.mean(estimates) == pytest.approx(200, rel=0.05)
 
 
+def test_the_distance_of_the_farthest_of_the_closest_makes_an_estimate() -> None:
+    for count in (2, 3, 20):
+        size, found = NetworkSize(), nearest(contacts(count), KEY)
+        for _ in range(ESTIMATES_MIN):
+            size.on_lookup(KEY, found)
+        assert size.estimate == (count - 1) * SPACE / distances(found)[-1]
+
+
 def test_nothing_is_claimed_before_five_lookups() -> None:
     size, nodes = NetworkSize(), contacts(30)
     learn(size, nodes, lookups=ESTIMATES_MIN - 1)

@@ -348,6 +348,8 @@ async def test_under_one_key_the_soonest_to_expire_go_first(open_store: Open) ->
     assert await put(store, latest) is Outcome.STORED
     assert await store.get(TOPIC, wall=WALL) == merge([later, latest])
     assert await put(store, soon) is Outcome.QUOTA
+    no_better = topic_entry(signing_key(99), value=value, ttl=2)
+    assert await put(store, no_better) is Outcome.QUOTA
 
 
 async def test_an_author_over_its_share_is_refused_and_others_are_not(open_store: Open) -> None:
@@ -384,8 +386,12 @@ async def test_what_has_gone_is_charged_to_nobody(open_store: Open) -> None:
     assert await put(store, entry(b"v" * 100, slot=b"b"), wall=WALL + 10) is Outcome.STORED
 
 
-async def test_a_successor_takes_the_room_of_its_predecessor(open_store: Open) -> None:
-    settings = room_for(4, share_per_author=0.25, share_per_prefix=0.25)
+@pytest.mark.parametrize(
+    "settings", [room_for(4, share_per_author=0.25, share_per_prefix=0.25), room_for(1)]
+)
+async def test_a_successor_takes_the_room_of_its_predecessor(
+    open_store: Open, settings: Settings
+) -> None:
     store = open_store(settings)
     await put(store, entry(b"v" * 50, seq=1))
     assert await put(store, entry(b"v" * 100, seq=2)) is Outcome.STORED
