@@ -179,8 +179,8 @@ def _request_fields(rid: int, request: Request) -> list[Any]:
             return [int(Op.STORE), rid, key, header.pack(), value, expect_seq]
         case Identify():
             return [int(Op.IDENTIFY), rid]
-        case Probe(contact):
-            return [int(Op.PROBE), rid, contact.pack() if contact else None]
+    wanted = request.contact
+    return [int(Op.PROBE), rid, wanted.pack() if wanted else None]
 
 
 def _response_fields(rid: int, response: Response) -> list[Any]:
@@ -201,8 +201,7 @@ def _response_fields(rid: int, response: Response) -> list[Any]:
             return [Op.IDENTIFY | RESPONSE_BIT, rid, card]
         case Probed(accepted):
             return [Op.PROBE | RESPONSE_BIT, rid, accepted]
-        case Refused(code, detail):
-            return [ERROR, rid, code, detail]
+    return [ERROR, rid, response.code, response.detail]
 
 
 def _read_store(body: list[Any]) -> Store:

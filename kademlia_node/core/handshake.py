@@ -63,7 +63,7 @@ class Opening:
             static=identity.agreement,
             ephemeral=self._suite.agreement_key(rng.randbytes(32)),
             remote_static=self._suite.to_agreement(contact.public_key),
-            prologue=network.prologue,
+            prologue=network.prologue + self.sid,
         )
         payload = codec.encode_opening(ts_us, capabilities, rid=rid, request=request)
         self._message = self._noise.write(payload.ljust(packet.OPENING_BYTES_MIN, b"\0"))
@@ -83,7 +83,8 @@ class Opening:
             MalformedMessage: from it, but no sense.
         """
         payload, keys = self._noise.read(resp.message)
-        seen, capabilities, rid, response = codec.decode_reply(payload)
+        remote_sid, reply = payload[: packet.SID_BYTES], payload[packet.SID_BYTES :]
+        seen, capabilities, rid, response = codec.decode_reply(reply)
         if not capabilities.speaks_ours:
             raise MalformedMessage("the peer speaks another version")
         if capabilities.server and not solves_puzzle(self._contact.id, bits=self._puzzle_bits):
@@ -91,7 +92,7 @@ class Opening:
         session = Session(
             self._contact,
             local_sid=self.sid,
-            remote_sid=resp.sender_sid,
+            remote_sid=remote_sid,
             keys=keys,
             suite=self._suite,
             initiated=True,
@@ -186,7 +187,7 @@ class Doorkeeper:
         handshake = noise.Response(
             self._identity.suite,
             static=self._identity.agreement,
-            prologue=self._network.prologue,
+            prologue=self._network.prologue + init.sid,
         )
         try:
             payload = handshake.read(init.message)
@@ -213,14 +214,15 @@ class Doorkeeper:
         self, admitted: Admitted, response: Response, *, capabilities: Capabilities, now: float
     ) -> tuple[bytes, Session]:
         """The RESP that carries `response`, and the half-open session that it begins."""
-        payload = codec.encode_reply(
+        reply = codec.encode_reply(
             admitted.contact.address, capabilities, rid=admitted.rid, response=response
         )
         ephemeral = self._identity.suite.agreement_key(self._rng.randbytes(32))
-        message, keys = admitted.noise.write(payload, ephemeral=ephemeral)
+        local_sid = self._rng.randbytes(packet.SID_BYTES)
+        message, keys = admitted.noise.write(local_sid + reply, ephemeral=ephemeral)
         session = Session(
             admitted.contact,
-            local_sid=self._rng.randbytes(packet.SID_BYTES),
+            local_sid=local_sid,
             remote_sid=admitted.sid,
             keys=keys,
             suite=self._identity.suite,
@@ -228,7 +230,7 @@ class Doorkeeper:
             capabilities=admitted.capabilities,
             now=now,
         )
-        return packet.pack_resp(admitted.sid, session.local_sid, message), session
+        return packet.pack_resp(admitted.sid, message), session
 
     def _passes_gate(self, source: Address, *, validated: bool, now: float) -> bool:
         """Validated sources have gates of their own: a spoofed prefix locks nobody out."""

@@ -7,7 +7,6 @@ node no authority: it is a hint.
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 
 from kademlia_node.core.contact import KEY_BYTES, Address
@@ -24,7 +23,7 @@ def parse_key(text: str) -> bytes:
     """The 32-byte public key of `key_text`'s form; raises ValueError."""
     try:
         key = base64.b32decode(text.upper() + "=" * (-len(text) % 8))
-    except binascii.Error:
+    except ValueError:  # no base32, or not even ASCII
         key = b""
     if len(key) != KEY_BYTES or key_text(key) != text.lower() or key[-1] & 0x80:
         raise ValueError(f"{text!r} is no public key: 52 characters of base32 are expected")

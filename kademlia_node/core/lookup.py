@@ -18,18 +18,18 @@ lookup at its price: k queries and a few for the hops. Alone it could be starved
 each other can be the k closest *heard of* long before an honest path has come near the target, and
 that path would stop. The second rule lets every path walk on, on its own evidence, until its front
 has answered. Once it is near, live colluders lose by the first rule, too: their IDs are random, and
-honest nodes are closer. Invented ones hold a place among the k closest only until they are slow. So
-one honest path is enough to end exact; what an adversary can still do is make the way longer.
+honest nodes are closer. Invented ones hold a place among the k closest only until they are slow.
+With half of 10,000 nodes colluding (k = 16) one path lost 15 % of lookups, four lost 2 %, at 29
+queries instead of 26. Not counted is time: each invented node may cost a soft timeout.
 
 **Limits**, since we knock wherever a stranger says. Hearsay at one IP is tried once, in one prefix
-a few times. A path holds its share of `candidates_max`, the nearest it heard of: no lookup asks
-more nodes than that. An identity has at most `ADDRESSES_MAX` addresses, each tried in its turn: a
-false address for an honest ID costs a timeout, not the node.
+a few times. A path holds its share of `candidates_max`: no lookup asks more nodes than that. An
+identity has `ADDRESSES_MAX` addresses: a false one for an honest ID costs a timeout, not the node.
 
 Not known here: packets, timers, what else was in an answer, who is in the routing table. The caller
 sends what `next_queries` returns, reports each outcome by `on_reply`, `on_slow` (a soft timeout:
 the query stays open, its slot is free) or `on_failure`, and calls `next_queries` again, until
-`done`. An answer may still come after its failure was reported, and after the end.
+`done`. An answer may come late: after its failure was reported, or after the end.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ class Values:
     """What a node holds under a key, and at least 4 closer contacts where it knows so many.
 
     `count` is the number of records held; `items` those that fit into the packet; `snapshot` the
-    hash of all of them (32 bytes, empty when count is 0).
+    hash of all of them (32 bytes; empty when `items` are all, so that the reader can compute it).
     """
 
     contacts: tuple[Contact, ...]

@@ -1,7 +1,7 @@
 """The seven packets: where each field stands, and nothing of what it means.
 
     INIT   01 | sid_A 8 | e_A 32 | enc(s_A) 48 | enc(payload)+16 | mac1 16 | cookie 16    >= 400 B
-    RESP   02 | sid_A 8 | sid_B 8 | e_B 32 | enc(payload)+16
+    RESP   02 | sid_A 8 | e_B 32 | enc(sid_B 8 | payload)+16
     RETRY  03 | sid_A 8 | cookie 16                                                         25 B
     DATA   04 | sid 8 | counter 8 (little-endian) | enc(payload)+16                       33+n B
     RESET  05 | sid 8 | counter 8                                                           17 B
@@ -9,7 +9,8 @@
     IAM    07 | nonce 8 | public key 32 | mac 16                                            57 B
 
 The sid of a packet is always the receiver's own name for the session, but in INIT (the sender's, to
-be used in the answers) and RESET (a copy of what was not understood). Parsing checks sizes only.
+be used in the answers) and RESET (a copy of what was not understood). Handshakes authenticate both
+sids: sid_A is part of the prologue, sid_B stands inside the ciphertext. Parsing checks sizes only.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ DATA_HEADER_BYTES = 1 + SID_BYTES + COUNTER_BYTES
 DATA_BYTES_MIN = DATA_HEADER_BYTES + noise.TAG_BYTES
 _INIT_FIXED = 1 + SID_BYTES + noise.FIRST_BYTES_MIN + 2 * MAC_BYTES
 OPENING_BYTES_MIN = INIT_BYTES_MIN - _INIT_FIXED  # an INIT's payload is padded to this
-_RESP_MIN = 1 + 2 * SID_BYTES + noise.SECOND_BYTES_MIN
+_RESP_MIN = 1 + SID_BYTES + noise.SECOND_BYTES_MIN + SID_BYTES
 _RETRY = 1 + SID_BYTES + MAC_BYTES
 _RESET = 1 + SID_BYTES + COUNTER_BYTES
 _IAM = 1 + NONCE_BYTES + KEY_BYTES + MAC_BYTES
@@ -62,10 +63,9 @@ class Init:
 
 @dataclass(frozen=True, slots=True)
 class Resp:
-    """The answer to an INIT; `sid` is the initiator's, `sender_sid` the responder's."""
+    """The answer to an INIT; `sid` is the initiator's."""
 
     sid: bytes
-    sender_sid: bytes
     message: bytes
 
 
@@ -127,7 +127,7 @@ def parse(datagram: bytes) -> Packet:
         covered = datagram[:end]
         return Init(datagram[1:9], datagram[9:end], covered, datagram[end:-16], datagram[-16:])
     if kind == Type.RESP and _RESP_MIN <= size <= PACKET_BYTES_MAX:
-        return Resp(datagram[1:9], datagram[9:17], datagram[17:])
+        return Resp(datagram[1:9], datagram[9:])
     if kind == Type.RETRY and size == _RETRY:
         return Retry(datagram[1:9], datagram[9:])
     if kind == Type.RESET and size == _RESET:
@@ -147,9 +147,9 @@ def pack_init(sid: bytes, message: bytes, *, mac1_key: bytes, cookie: bytes = NO
     return packet
 
 
-def pack_resp(sid: bytes, sender_sid: bytes, message: bytes) -> bytes:
-    """A RESP; `message` is Noise's second message."""
-    packet = bytes([Type.RESP]) + sid + sender_sid + message
+def pack_resp(sid: bytes, message: bytes) -> bytes:
+    """A RESP; `message` is Noise's second message over the responder's sid and the payload."""
+    packet = bytes([Type.RESP]) + sid + message
     assert len(packet) <= PACKET_BYTES_MAX
     return packet
 

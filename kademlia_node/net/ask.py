@@ -7,7 +7,23 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from kademlia_node.core.contact import Address, Contact
-from kademlia_node.core.message import Request, Response
+from kademlia_node.core.message import (
+    FindNode,
+    FindValue,
+    Identified,
+    Identify,
+    Nodes,
+    Ping,
+    Pong,
+    Probe,
+    Probed,
+    Refused,
+    Request,
+    Response,
+    Store,
+    Stored,
+    Values,
+)
 from kademlia_node.core.session import Session
 from kademlia_node.net.attempts import Attempt
 
@@ -15,6 +31,15 @@ Reply = Callable[[Response], None]
 OnDone = Callable[[Response | None], None]
 """Called once: with the answer (possibly `Refused`), or with None when there was none."""
 OnSlow = Callable[[], None]
+
+ANSWERS: dict[type[Request], type[Response]] = {
+    Ping: Pong,
+    Identify: Identified,
+    FindNode: Nodes,
+    FindValue: Values,
+    Store: Stored,
+    Probe: Probed,
+}
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +53,18 @@ class Ask:
     on_slow: OnSlow | None = None
     session: Session | None = None
     attempt: Attempt | None = None
-    counters: list[int] = field(default_factory=list)  # of the DATA packets that carried it
+    flights: list[tuple[bytes, int]] = field(default_factory=list)  # sid and counter of each DATA
     resets: int = 0
+
+    def tell_slow(self) -> None:
+        """Once, however many attempts it takes."""
+        told, self.on_slow = self.on_slow, None
+        if told is not None:
+            told()
+
+    def is_answered_by(self, response: Response) -> bool:
+        """Whether this is a response to such a request; peers may send anything."""
+        return isinstance(response, (ANSWERS[type(self.request)], Refused))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ class Attempts:
         """Release the timer; what was under way never hears again."""
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
         self._schedule = Schedule()
 
     def _await(self, attempt: Attempt) -> None:

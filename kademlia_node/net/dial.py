@@ -62,9 +62,6 @@ class Dialer:
             keys_max=settings.dead_contacts_max,
         )
 
-    def __len__(self) -> int:
-        return len(self._dials)
-
     def knows(self, address: Address) -> bool:
         """Whether an answer from this address is awaited."""
         return address in self._dials
@@ -121,6 +118,8 @@ class Dialer:
             opened = dial.opening.read(resp, now=now)
         except (ForgedPacket, MalformedMessage):
             return None
+        if opened.rid != dial.asks[0].rid:  # the peer's own fault; nobody else can make a RESP
+            return None
         self._attempts.stop(dial.attempt)
         del self._dials[source]
         self._dead.pop(dial.contact, None)
@@ -149,8 +148,7 @@ class Dialer:
 
 def _slow(dial: Dial) -> None:
     for ask in list(dial.asks):
-        if ask.on_slow is not None:
-            ask.on_slow()
+        ask.tell_slow()
 
 
 def patience(rto_s: float, *, sends: int, settings: Settings) -> float:

@@ -11,6 +11,7 @@ import asyncio
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from kademlia_node.core import codec, packet
@@ -27,6 +28,7 @@ from kademlia_node.net.ask import Ask, Asker, Listener, OnDone, OnSlow
 from kademlia_node.net.attempts import Attempt, Attempts
 from kademlia_node.net.callers import Callers
 from kademlia_node.net.dial import Dial, Dialer, patience
+from kademlia_node.net.pending import Pending
 from kademlia_node.net.transport import Listen, Transport
 from kademlia_node.net.who import Introductions
 from kademlia_node.settings import Settings
@@ -50,12 +52,15 @@ class Exchange:
     ) -> None:
         self._identity = identity
         self._network = network
+        if not network.prefix_limits:
+            settings = replace(settings, sessions_per_prefix_max=settings.sessions_max)
         self._settings = settings
         self._rng = rng
         self._wall = wall
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._transport: Transport | None = None
+        self._is_closed = False
         self._attempts = Attempts(self._loop)
         self.capabilities = Capabilities(server=False)
         self.sessions = SessionTable(
@@ -84,14 +89,12 @@ class Exchange:
             rng=rng,
             transmit=self._transmit,
         )
-        self._asks: dict[int, Ask] = {}
-        self._in_flight: dict[tuple[bytes, int], Ask] = {}
+        self._pending = Pending(last_rid=rng.getrandbits(31), stop=self._attempts.stop)
         self._peer_limits: KeyedLimiter = KeyedLimiter(
             settings.requests_per_peer_per_s,
             settings.requests_per_peer_per_s,
             keys_max=settings.peer_limits_max,
         )
-        self._rid = rng.getrandbits(31)
         self._last_ts_us = 0
         self._written: OrderedDict[str, None] = OrderedDict()
         self.rtts = RttHistory(settings.rtt_samples)
@@ -109,10 +112,10 @@ class Exchange:
 
     async def close(self) -> None:
         """Release the socket. Whoever still waits is told that there was no answer."""
+        self._is_closed = True
         self._attempts.close()
-        waiting = list(self._asks.values())
-        for ask in waiting:
-            self._finish(ask, None)
+        self._introductions.close()
+        self._pending.finish_all()
         if self._transport is not None:
             await self._transport.close()
 
@@ -159,9 +162,10 @@ class Exchange:
             proved: Whether the contact ever answered at this address; hearsay is asked more warily.
             again: Whether to try hearsay that was silent within the last minute.
         """
-        self._rid = self._rid % codec.RID_MAX + 1
-        ask = Ask(contact, request, self._rid, on_done, on_slow)
-        self._asks[ask.rid] = ask
+        ask = self._pending.add(contact, request, on_done=on_done, on_slow=on_slow)
+        if self._is_closed:
+            self._loop.call_soon(self._pending.finish, ask, None)
+            return
         self._start(ask, proved=proved, again=again)
 
     async def who(self, address: Address) -> Contact:
@@ -186,15 +190,13 @@ class Exchange:
             now=now,
         )
         if not called:
-            self._loop.call_soon(self._finish, ask, None)
+            self._loop.call_soon(self._pending.finish, ask, None)
 
     def _rekey(self, session: Session, *, now: float) -> None:
         """A fresh session in the background; the old one serves until the new one is there."""
         if self._dialer.knows(session.peer.address):
             return
-        self._rid = self._rid % codec.RID_MAX + 1
-        ask = Ask(session.peer, Ping(), self._rid, lambda _: None)
-        self._asks[ask.rid] = ask
+        ask = self._pending.add(session.peer, Ping(), on_done=lambda _: None)
         rto_s = session.rtt.rto(self.rtts, self._settings)
         self._dialer.dial(ask, proved=True, again=True, rto_s=rto_s, slow_s=rto_s, now=now)
 
@@ -205,7 +207,7 @@ class Exchange:
         ask.attempt = Attempt(
             transmit=partial(self._send_data, ask),
             give_up=partial(self._on_ask_failed, ask),
-            on_slow=ask.on_slow,
+            on_slow=ask.tell_slow if ask.on_slow else None,
             sends=self._settings.sends_max,
             rto_s=rto_s,
             slow_s=soft_timeout(self.rtts, self._settings),
@@ -217,37 +219,24 @@ class Exchange:
         assert ask.session is not None
         session = ask.session
         counter, datagram = session.seal(codec.encode_request(ask.rid, ask.request))
-        ask.counters.append(counter)
-        self._in_flight[session.remote_sid, counter] = ask
+        self._pending.on_sent(ask, counter)
         self._transmit(datagram, session.peer.address)
 
-    def _finish(self, ask: Ask, response: Response | None) -> None:
-        """The one way an ask ends."""
-        if self._asks.pop(ask.rid, None) is None:
-            return
-        self._forget_flight(ask)
-        ask.on_done(response)
-
-    def _forget_flight(self, ask: Ask) -> None:
-        if ask.attempt is not None:
-            self._attempts.stop(ask.attempt)
-        if ask.session is not None:
-            for counter in ask.counters:
-                self._in_flight.pop((ask.session.remote_sid, counter), None)
-        ask.counters.clear()
-
     def _on_ask_failed(self, ask: Ask) -> None:
+        """Give up the session too, unless the peer was heard on it meanwhile."""
         self.counts["silent"] += 1
         assert ask.session is not None
-        self.sessions.drop(ask.session)
+        assert ask.attempt is not None
+        if ask.session.heard <= ask.attempt.started:
+            self.sessions.drop(ask.session)
         self._listener.on_silent(ask.contact)
-        self._finish(ask, None)
+        self._pending.finish(ask, None)
 
     def _on_dial_failed(self, dial: Dial) -> None:
         self.counts["silent"] += 1
         self._listener.on_silent(dial.contact)
         for ask in dial.asks:
-            self._finish(ask, None)
+            self._pending.finish(ask, None)
 
     def _make_opening(self, contact: Contact, rid: int, request: Request) -> Opening:
         self._last_ts_us = max(int(self._wall() * 1e6), self._last_ts_us + 1)
@@ -288,7 +277,8 @@ class Exchange:
                 return self._on_data(parsed, source, now=now)
             case packet.Init():
                 drop = self._callers.on_init(parsed, source, now=now)
-                return drop is None or self._refuse(f"init_{drop.name.lower()}")
+                if drop is not None:
+                    self._refuse(f"init_{drop.name.lower()}")
             case packet.Resp():
                 return self._on_resp(parsed, source, now=now)
             case packet.Retry():
@@ -344,14 +334,14 @@ class Exchange:
         self._transmit(datagram, session.peer.address)
 
     def _on_response(self, session: Session, rid: int, response: Response, *, now: float) -> None:
-        ask = self._asks.get(rid)
+        ask = self._pending.by_rid(rid)
         if ask is None or ask.session is None or ask.contact != session.peer:
             self.counts["unasked_response"] += 1
             return
         assert ask.attempt is not None
         self._learn_rtt(session, ask.attempt, now=now)
         self._tell_alive(session)
-        self._finish(ask, response)
+        self._pending.finish(ask, response)
 
     def _on_resp(self, resp: packet.Resp, source: Address, *, now: float) -> bool:
         completed = self._dialer.on_resp(resp, source, now=now)
@@ -359,7 +349,8 @@ class Exchange:
             return self._refuse("unasked_resp")
         dial, opened = completed
         session = opened.session
-        self._learn_rtt(session, dial.attempt, now=now)
+        if not dial.cookies:  # else it took two round trips
+            self._learn_rtt(session, dial.attempt, now=now)
         self.sessions.add(session)
         self._tell_alive(session)
         self._listener.on_seen_as(opened.seen, by=session.peer)
@@ -368,24 +359,23 @@ class Exchange:
             self._transmit(session.seal(CONFIRM)[1], source)
         for ask in waiting:
             self._begin(ask, session, now=now)
-        if dial.rides and opened.rid == dial.asks[0].rid:
-            self._finish(dial.asks[0], opened.response)
+        if dial.rides:
+            self._pending.finish(dial.asks[0], opened.response)
         return True
 
     def _on_reset(self, reset: packet.Reset, source: Address) -> None:
         """The peer lost a session that we have a request in flight on: begin anew."""
-        ask = self._in_flight.get((reset.sid, reset.counter))
+        ask = self._pending.in_flight(reset.sid, reset.counter)
         if ask is None or ask.session is None or ask.session.peer.address != source:
             self.counts["unasked_reset"] += 1
             return
         lost = ask.session
         self.sessions.drop(lost)
-        for stranded in [a for a in self._asks.values() if a.session is lost]:
-            self._forget_flight(stranded)
-            stranded.session = None
+        for stranded in self._pending.over(lost):
+            self._pending.ground(stranded)
             stranded.resets += 1
             if stranded.resets > RESETS_MAX:
-                self._finish(stranded, None)
+                self._pending.finish(stranded, None)
             else:
                 self._start(stranded, proved=True)
 

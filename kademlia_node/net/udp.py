@@ -22,7 +22,7 @@ import errno
 import functools
 import ipaddress
 import socket
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final, Protocol
 
 import aioudp
@@ -228,13 +228,15 @@ class _Sources:
 async def resolve(
     host: str, port: int, *, family: socket.AddressFamily = socket.AF_UNSPEC
 ) -> list[Address]:
-    """The addresses of a host by name (or number), in the resolver's order, each once.
+    """The addresses of a name, in the resolver's order, each once; a number is its own address.
 
     Raises:
         SetupError: nobody knows the name, or the port is not from 1 to 65535.
     """
     if not host or not 1 <= port <= 65535:
         raise SetupError(f"{host!r}:{port} names no peer: give HOST:PORT, the port up to 65535")
+    with suppress(ValueError):
+        return [Address(str(ipaddress.ip_address(host)), port)]  # no need to ask anybody
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, port, family=family, type=socket.SOCK_DGRAM)

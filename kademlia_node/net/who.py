@@ -38,9 +38,12 @@ class Introductions:
         self._rng = rng
         self._transmit = transmit
         self._asked: dict[tuple[bytes, Address], asyncio.Future[bytes]] = {}
+        self._is_closed = False
 
     async def ask(self, address: Address, *, now: float) -> bytes:
         """The public key that answers at an address; raises NoAnswer."""
+        if self._is_closed:
+            raise NoAnswer("we have stopped asking")
         nonce = self._rng.randbytes(packet.NONCE_BYTES)
         who = packet.pack_who(nonce, who_key=self._who_key)
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
@@ -60,6 +63,12 @@ class Introductions:
         finally:
             self._attempts.stop(attempt)
             del self._asked[nonce, address]
+
+    def close(self) -> None:
+        """Nobody will answer any more."""
+        self._is_closed = True
+        for (_, address), answer in self._asked.items():
+            _fail(answer, address)
 
     def on_who(self, who: packet.Who, source: Address) -> None:
         """Answer a member of our network; strangers meet silence."""

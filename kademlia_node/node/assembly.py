@@ -44,7 +44,7 @@ class Parts:
     commons: Identity
 
 
-def assemble(
+def make_state(
     identity: Identity,
     *,
     network: Network,
@@ -53,12 +53,8 @@ def assemble(
     wall: Callable[[], float],
     store: Store | None,
     listener: Listener,
-    server: bool | None,
-    bootstrap: Sequence[Invite],
-    remembered: Sequence[Contact],
-) -> Parts:
-    """Make all parts of a node; the arguments are those of `Node`."""
-    loop = asyncio.get_running_loop()
+) -> NodeState:
+    """Who the node is, and what its verbs share; the arguments are those of `Node`."""
     exchange = Exchange(
         identity=identity,
         network=network,
@@ -67,25 +63,36 @@ def assemble(
         wall=wall,
         listener=listener,
     )
-    state = NodeState(
+    return NodeState(
         identity=identity,
         network=network,
         settings=settings,
         rng=rng,
         wall=wall,
-        store=store or MemoryStore(identity.id, settings=settings),
+        store=MemoryStore(identity.id, settings=settings) if store is None else store,
         table=RoutingTable(identity.id, settings=settings, prefix_limits=network.prefix_limits),
         size=NetworkSize(),
         signatures=VerifiedSignatures(identity.suite, capacity=settings.verified_signatures_max),
         exchange=exchange,
-        loop=loop,
+        loop=asyncio.get_running_loop(),
     )
+
+
+def assemble(
+    state: NodeState,
+    *,
+    server: bool | None,
+    bootstrap: Sequence[Invite],
+    remembered: Sequence[Contact],
+) -> Parts:
+    """Make the verbs and the chores; the arguments are those of `Node`."""
+    identity, network = state.identity, state.network
     private = network.secret is not None
-    reach = Reach(state, server=server, on_server=exchange.sessions.clear)
+    reach = Reach(state, server=server)
     joiner = Joiner(state, bootstrap=bootstrap, remembered=remembered, resolve=resolve)
     reader = Reader(state)
     writer = Writer(state, reader=reader)
-    upkeep = Upkeep(loop=loop, rng=rng)
+    upkeep = Upkeep(loop=state.loop, rng=state.rng)
     plan_chores(upkeep, state, joiner=joiner, reach=reach, writer=writer)
     return Parts(
         state=state,

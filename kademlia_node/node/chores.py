@@ -52,7 +52,7 @@ def plan_chores(
 
 
 class Rejoining:
-    """Joins again while nobody is known, ever more slowly."""
+    """Joins again while nobody is known, ever more slowly; or when we have become a server."""
 
     def __init__(self, state: NodeState, joiner: Joiner) -> None:
         self._state = state
@@ -62,10 +62,10 @@ class Rejoining:
     async def do(self) -> float:
         """Returns the seconds until the next look."""
         settings = self._state.settings
-        if len(self._state.table) or not self._joiner.has_hints or await self._joiner.join():
+        if self._joiner.has_joined or await self._joiner.join():
             self._pause_s = settings.join_retry_s
-        else:
-            self._pause_s = min(2 * self._pause_s, settings.join_retry_max_s)
+            return settings.join_retry_max_s
+        self._pause_s = min(2 * self._pause_s, settings.join_retry_max_s)
         return self._pause_s
 
 

@@ -1,7 +1,7 @@
 """One record handed to several nodes at once, with replacements for those who do not take it.
 
 Who they are was decided before (`core.replica`); here they are asked, and it is noted what each
-said.
+said. A version that somebody proves by a signed header counts, a mere refusal proves nothing.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from kademlia_node.core.record import Header, Record, check_header
 from kademlia_node.errors import BadRecord
 from kademlia_node.node.state import NodeState
 from kademlia_node.settings import INLINE_BYTES_MAX
-from kademlia_node.store.base import Outcome
 
 TAKEN = frozenset({StoreStatus.OK, StoreStatus.HAVE})
 
@@ -25,8 +24,7 @@ class Deposit:
     """Asks `chosen`, and one of `spares` for each of them who fails, nearest first.
 
     `replicas` hold the record; `refused` tells why others do not; `newest` is the highest version
-    that a refusal proved to exist, signature checked; `conflict` tells that somebody's current seq
-    was not the expected one.
+    that a refusal proved to exist.
     """
 
     def __init__(
@@ -46,7 +44,7 @@ class Deposit:
         self.replicas: list[Contact] = []
         self.refused: dict[Contact, str] = {}
         self.newest: Header | None = None
-        self.conflict = False
+        self._mismatches = 0
 
     async def run(self) -> None:
         """Ask everybody and wait until nobody is left to ask."""
@@ -58,18 +56,20 @@ class Deposit:
     async def keep_here(self, record: Record, *, expect_seq: int | None) -> None:
         """We are one of the replicas ourselves."""
         state = self._state
-        answer = await state.store.put(
-            record, charged_to=b"", wall=state.wall(), expect_seq=expect_seq
-        )
-        if answer.outcome in {Outcome.STORED, Outcome.HAVE}:
-            self.replicas.append(state.contact)
-            return
-        self.refused[state.contact] = answer.outcome.name.lower()
-        self.conflict |= answer.outcome is Outcome.CONFLICT
-        if answer.current is not None and (
-            self.newest is None or answer.current.version > self.newest.version
-        ):
-            self.newest = answer.current
+        self._note(state.contact, await state.keep(record, charged_to=b"", expect_seq=expect_seq))
+
+    @property
+    def conflict(self) -> bool:
+        """Whether the expected seq is not the current one: a later one exists, or nobody had it.
+
+        One node that holds something older, or nothing, may be new here, or lie.
+        """
+        expected = self._request.expect_seq
+        if expected is None:
+            return False
+        if self.newest is not None and self.newest.seq >= expected:
+            return self.newest.seq > expected
+        return self._mismatches > 0 and not self.replicas
 
     def _ask(self, contact: Contact) -> None:
         self._open += 1
@@ -77,25 +77,27 @@ class Deposit:
 
     def _on_done(self, contact: Contact, response: Response | None) -> None:
         self._open -= 1
-        if isinstance(response, Stored) and response.status in TAKEN:
-            self.replicas.append(contact)
-        else:
-            self.refused[contact] = _reason(response)
-            self._learn(response)
-            spare = next(self._spares, None) if self.newest is None else None
+        if not self._note(contact, response) and self.newest is None:
+            spare = next(self._spares, None)
             if spare is not None:
                 self._ask(spare)
         if not self._open and not self._finished.done():
             self._finished.set_result(None)
 
-    def _learn(self, response: Response | None) -> None:
+    def _note(self, contact: Contact, response: Response | None) -> bool:
+        """Note what one node said; whether it holds the record."""
+        if isinstance(response, Stored) and response.status in TAKEN:
+            self.replicas.append(contact)
+            return True
+        self.refused[contact] = _reason(response)
+        if isinstance(response, Stored):
+            self._mismatches += response.status is StoreStatus.CAS
+            if response.header is not None:
+                self._learn(response.header)
+        return False
+
+    def _learn(self, header: Header) -> None:
         """A refusal may show a newer version; what is not signed by the author shows nothing."""
-        if not isinstance(response, Stored):
-            return
-        self.conflict |= response.status is StoreStatus.CAS
-        if response.header is None:
-            return
-        header = response.header
         own = self._request.header
         if (header.kind, header.author, header.slot) != (own.kind, own.author, own.slot):
             return

@@ -38,23 +38,36 @@ class Joiner:
         self._bootstrap = bootstrap
         self._remembered = remembered
         self._resolve = resolve
+        self._known_as_server = False
         self.unreachable: list[str] = []
 
     @property
-    def has_hints(self) -> bool:
-        """Whether there is anywhere to knock."""
-        return bool(self._bootstrap or self._remembered)
+    def has_joined(self) -> bool:
+        """Whether we know anyone, and our neighbours know what we are."""
+        as_we_are = self._known_as_server == self._state.is_server
+        return len(self._state.table) > 0 and as_we_are
 
     async def join(self) -> bool:
-        """Knock everywhere once; True when we know at least one peer afterwards."""
+        """Knock everywhere once, unless we know somebody; True when we do afterwards."""
+        self._say_what_we_are()
         if not len(self._state.table):
             await self._knock()
         if not len(self._state.table):
             return False
-        await self.look_around()
+        self._say_what_we_are()  # a knock may have made us a server
+        await self._look_around()
         return True
 
-    async def look_around(self) -> None:
+    def _say_what_we_are(self) -> None:
+        """Client or server is said in handshakes: when that has changed, all begin anew.
+
+        Whoever still uses a session of ours is told so by a RESET.
+        """
+        if self._known_as_server != self._state.is_server:
+            self._known_as_server = self._state.is_server
+            self._state.exchange.sessions.clear()
+
+    async def _look_around(self) -> None:
         """Look up ourselves: our neighbours learn of us and we of them (Kademlia, section 2.3)."""
         own = self._state.identity.id
         await Walk(self._state, own, FindNode(own)).run()
@@ -86,20 +99,25 @@ class Joiner:
                 knocks.create_task(self._ping(contact))
 
     async def _follow(self, invite: Invite) -> None:
-        exchange = self._state.exchange
         try:
             addresses = await self._resolve(invite.host, invite.port)
-            for address in addresses:
-                if invite.public_key is not None:
-                    contact = Contact(invite.public_key, address)
-                else:
-                    contact = await exchange.who(address)
-                if contact.id != self._state.identity.id and await self._ping(contact):
-                    return
-        except (NoAnswer, SetupError) as error:
+        except SetupError as error:
             self.unreachable.append(f"{invite}: {error}")
             return
+        for address in addresses:
+            if await self._knock_at(address, invite.public_key):
+                return
         self.unreachable.append(f"{invite}: no answer")
+
+    async def _knock_at(self, address: Address, public_key: bytes | None) -> bool:
+        """Whether anyone answers there, or it is ourselves who would."""
+        if public_key is None:
+            try:
+                public_key = (await self._state.exchange.who(address)).public_key
+            except NoAnswer:
+                return False
+        ourselves = public_key == self._state.identity.public_key
+        return ourselves or await self._ping(Contact(public_key, address))
 
     async def _ping(self, contact: Contact) -> bool:
         """A knock may be repeated at once, however often it was in vain."""

@@ -19,22 +19,28 @@ from typing import Any, Self
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import Invite, parse_invite
-from kademlia_node.core.key import Key, Kind, entry_key, topic_key
+from kademlia_node.core.key import Key, Kind, entry_key
 from kademlia_node.core.message import FindNode, Ping, Request
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record
 from kademlia_node.core.suite import STANDARD, Suite
-from kademlia_node.errors import NotFound, ValueTooLarge
+from kademlia_node.errors import NotFound
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.net.transport import Listen
 from kademlia_node.net.udp import listen as listen_udp
 from kademlia_node.net.udp import resolve
-from kademlia_node.node.assembly import assemble
+from kademlia_node.node.arguments import (
+    checked_author,
+    checked_slot,
+    checked_topic,
+    checked_value,
+)
+from kademlia_node.node.assembly import assemble, make_state
 from kademlia_node.node.receipt import Receipt, TopicEntry, Trace
 from kademlia_node.node.status import Status, report
 from kademlia_node.node.walk import Walk
 from kademlia_node.node.write import Draft, draft_entry
-from kademlia_node.settings import INLINE_BYTES_MAX, SLOT_BYTES_MAX, Settings
+from kademlia_node.settings import Settings
 from kademlia_node.store.base import Store
 
 _RAISE: Any = object()
@@ -109,9 +115,13 @@ class Node:
             SetupError: the address cannot be bound.
         """
         assert self._running is None, "a node is started once at a time"
-        identity = self._identity or await self._find_identity()
+        identity = self._identity or await find_identity(
+            self._rng,
+            puzzle_bits=0 if self._decided_server is False else self.network.puzzle_bits,
+            suite=self._suite,
+        )
         self._identity = identity
-        self._parts = assemble(
+        state = make_state(
             identity,
             network=self.network,
             settings=self._settings,
@@ -119,11 +129,18 @@ class Node:
             wall=self._wall,
             store=self._store,
             listener=self,
+        )
+        self._parts = assemble(
+            state,
             server=self._decided_server,
             bootstrap=self._bootstrap,
             remembered=self._remembered,
         )
-        await self._parts.state.exchange.open(self._listen, self._host, self._port)
+        try:
+            await state.exchange.open(self._listen, self._host, self._port)
+        except BaseException:
+            await state.store.close()
+            raise
         self._stopping = asyncio.Event()
         self._running = asyncio.get_running_loop().create_task(self._run())
         self._parts.reach.begin()
@@ -139,17 +156,6 @@ class Node:
         if running is not None:
             self._stopping.set()
             await running
-
-    async def _find_identity(self) -> Identity:
-        """Search for a key pair without starving the event loop."""
-        bits = 0 if self._decided_server is False else self.network.puzzle_bits
-        attempts = Identity.attempts(self._rng, puzzle_bits=bits, suite=self._suite)
-        for tried, found in enumerate(attempts):
-            if found is not None:
-                return found
-            if tried % MINING_STEP == 0:
-                await asyncio.sleep(0)
-        raise AssertionError("the search does not end without a find")
 
     async def _run(self) -> None:
         """Own the node's tasks until it stops."""
@@ -211,7 +217,7 @@ class Node:
             ValueTooLarge: it is too long.
             NotStored: nobody took it.
         """
-        return await self._parts.writer.put(_checked(value))
+        return await self._parts.writer.put(checked_value(value))
 
     async def set(
         self, name: str, value: bytes, *, own: bool = False, expect_seq: int | None = None
@@ -234,7 +240,7 @@ class Node:
             TypeError, ValueError, ValueTooLarge: a bad argument.
         """
         author = self._parts.state.identity if own else self._parts.commons
-        draft = draft_entry(author, _slot(name), _checked(value))
+        draft = draft_entry(author, checked_slot(name), checked_value(value))
         return await self._parts.writer.write(draft, expect_seq=expect_seq)
 
     async def announce(self, topic: str, value: bytes, *, slot: str = "") -> Receipt:
@@ -249,11 +255,9 @@ class Node:
             NotStored: nobody took it.
             TypeError, ValueError, ValueTooLarge: a bad argument.
         """
-        return await self._parts.writer.write(
-            Draft(
-                topic_key(topic.encode()), self._parts.state.identity, _slot(slot), _checked(value)
-            )
-        )
+        key, author = checked_topic(topic), self._parts.state.identity
+        draft = Draft(key, author, checked_slot(slot), checked_value(value))
+        return await self._parts.writer.write(draft)
 
     async def withdraw(
         self,
@@ -273,11 +277,11 @@ class Node:
             raise ValueError("withdraw either a name or a topic entry")
         if name is not None:
             author = self._parts.state.identity if own else self._parts.commons
-            return await self._parts.writer.write(draft_entry(author, _slot(name), None))
-        assert topic is not None
-        return await self._parts.writer.write(
-            Draft(topic_key(topic.encode()), self._parts.state.identity, _slot(slot), None)
-        )
+            draft = draft_entry(author, checked_slot(name), None)
+        else:
+            author = self._parts.state.identity
+            draft = Draft(checked_topic(topic), author, checked_slot(slot), None)
+        return await self._parts.writer.write(draft)
 
     # --- Reading ----------------------------------------------------------------------------------
 
@@ -314,13 +318,21 @@ class Node:
             if what.kind is not Kind.BLOB:
                 raise ValueError("only a blob is read by its key; give the name and its author")
             return await self._parts.reader.blob(what)
-        owner = self._parts.commons.public_key if author is None else author
-        slot = _slot(what)
+        owner = self._owner(author)
+        slot = checked_slot(what)
         return await self._parts.reader.entry(entry_key(owner, slot), owner, slot)
+
+    def key_of(self, name: str, *, author: bytes | None = None) -> Key:
+        """The key of a named entry; `author` is that of `get`."""
+        owner = self._owner(author)
+        return entry_key(owner, checked_slot(name))
+
+    def _owner(self, author: bytes | None) -> bytes:
+        return self._parts.commons.public_key if author is None else checked_author(author)
 
     def find(self, topic: str) -> AsyncIterator[TopicEntry]:
         """Entries under a topic as they are learnt; a newer version of one comes again."""
-        return self._parts.reader.topic(topic_key(topic.encode()))
+        return self._parts.reader.topic(checked_topic(topic))
 
     async def ping(self, peer: Contact | Invite | str) -> float:
         """Round trip to a peer in seconds; raises NoAnswer, or ValueError for no address."""
@@ -357,30 +369,23 @@ class Node:
         """A peer did not answer."""
         self._parts.state.table.strike(contact.id, now=self._parts.state.loop.time())
 
-    def on_seen_as(self, address: Address, *, by: Contact) -> None:  # noqa: ARG002 - one vote is enough
+    def on_seen_as(self, address: Address, *, by: Contact) -> None:
         """A peer tells where it sees us."""
-        self._parts.reach.on_seen_as(address)
+        self._parts.reach.on_seen_as(address, by=by)
 
     def is_pinned(self, node_id: bytes) -> bool:
         """Sessions with the members of our table stay."""
         return node_id in self._parts.state.table
 
 
-def _checked(value: object) -> bytes:
-    if isinstance(value, bytearray | memoryview):
-        value = bytes(value)
-    if not isinstance(value, bytes):
-        hint = ": encode it first, as in value.encode()" if isinstance(value, str) else ""
-        raise TypeError(f"a value is bytes, not {type(value).__name__}{hint}")
-    if len(value) > INLINE_BYTES_MAX:
-        raise ValueTooLarge(f"a value of {len(value)} bytes; at most {INLINE_BYTES_MAX} are stored")
-    return value
-
-
-def _slot(name: str) -> bytes:
-    if not isinstance(name, str):
-        raise TypeError(f"a name is text, not {type(name).__name__}")
-    slot = name.encode()
-    if len(slot) > SLOT_BYTES_MAX:
-        raise ValueError(f"a name of {len(slot)} bytes; at most {SLOT_BYTES_MAX} are possible")
-    return slot
+async def find_identity(
+    rng: random.Random, *, puzzle_bits: int, suite: Suite = STANDARD
+) -> Identity:
+    """Search for a key pair whose ID solves the puzzle, without starving the event loop."""
+    attempts = Identity.attempts(rng, puzzle_bits=puzzle_bits, suite=suite)
+    for tried, found in enumerate(attempts):
+        if found is not None:
+            return found
+        if tried % MINING_STEP == 0:
+            await asyncio.sleep(0)
+    raise AssertionError("the search does not end without a find")

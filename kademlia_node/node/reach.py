@@ -7,8 +7,6 @@ private addresses there is nothing to prove. A server needs an ID that solves th
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from kademlia_node.core.contact import Address, Contact, is_local, prefix
 from kademlia_node.core.identity import Capabilities, sign_card
 from kademlia_node.core.ids import solves_puzzle
@@ -29,12 +27,9 @@ class Reach:
     `server` is True or False when the operator decided, None to find out.
     """
 
-    def __init__(
-        self, state: NodeState, *, server: bool | None, on_server: Callable[[], None]
-    ) -> None:
+    def __init__(self, state: NodeState, *, server: bool | None) -> None:
         self._state = state
         self._decided = server
-        self._on_server = on_server
         self._seen: Address | None = None
         self._calls = TokenBucket(OTHER_PROBES_PER_S, 8)
         self._asked: KeyedLimiter = KeyedLimiter(PROBES_PER_PEER_PER_S, 2, keys_max=PROBE_PEERS_MAX)
@@ -50,8 +45,10 @@ class Reach:
         if self._decided or (self._decided is None and host not in ANY and is_local(host)):
             self._become_server()
 
-    def on_seen_as(self, address: Address) -> None:
-        """A peer tells from where our packets come."""
+    def on_seen_as(self, address: Address, *, by: Contact) -> None:
+        """A peer tells from where our packets come; only a neighbour can see a local address."""
+        if is_local(address.host) and not is_local(by.address.host):
+            return
         self._seen = address
         if self._decided is None and is_local(address.host):
             self._become_server()
@@ -115,10 +112,8 @@ class Reach:
         return solves_puzzle(self._state.identity.id, bits=self._state.network.puzzle_bits)
 
     def _become_server(self) -> None:
-        if self._state.is_server or not self._solved():
-            return
-        self._state.exchange.capabilities = Capabilities(server=True)
-        self._on_server()
+        if self._solved():
+            self._state.exchange.capabilities = Capabilities(server=True)
 
 
 ANY = frozenset({"0.0.0.0", "::"})  # noqa: S104 - names, nothing binds to them

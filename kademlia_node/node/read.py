@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 
 from kademlia_node.core.key import Key, Kind
-from kademlia_node.core.message import FindValue, Item, Response, Values
-from kademlia_node.core.record import Record, merge
+from kademlia_node.core.message import FindValue, Item, Values
+from kademlia_node.core.record import Reason, Record, merge
 from kademlia_node.errors import BadRecord
 from kademlia_node.node.receipt import Step, StepOutcome, TopicEntry, Trace
 from kademlia_node.node.state import NodeState
@@ -37,15 +37,22 @@ class Tally:
         self._answers: list[tuple[int, frozenset[Shown]]] = []
 
     def add(self, step: Step, values: Values) -> None:
-        """Take what one node holds; what does not verify makes the whole answer a bad one."""
-        items = [item for item in values.items if item.header.kind is self._key.kind]
-        if not items:
-            return
-        try:
-            records = [self._judged(item) for item in items]
-        except BadRecord as error:
-            self._state.counts[f"bad_record_{error.reason}"] += 1
-            step.outcome = StepOutcome.BAD
+        """Take what one node holds; what does not verify makes the whole answer a bad one.
+
+        Not so what has expired by our clock: its holder's may be slower.
+        """
+        records = []
+        for item in values.items:
+            if item.header.kind is not self._key.kind:
+                continue
+            try:
+                records.append(self._judged(item))
+            except BadRecord as error:
+                self._state.count_bad(error)
+                if error.reason != Reason.EXPIRED:
+                    step.outcome = StepOutcome.BAD
+                    return
+        if not records:
             return
         step.outcome = StepOutcome.VALUE
         self.add_verified(records, path=step.path)
@@ -98,9 +105,8 @@ class Reader:
         tally = Tally(self._state, key)
         held = await self._held(key)
 
-        def visit(step: Step, response: Response) -> bool:
-            assert isinstance(response, Values)
-            tally.add(step, response)
+        def visit(step: Step, values: Values) -> bool:
+            tally.add(step, values)
             return tally.enough(reads)
 
         walk = Walk(self._state, key.digest, FindValue(key.digest), visit=visit)
@@ -127,10 +133,9 @@ class Reader:
         news = asyncio.Event()
         heard = 0
 
-        def visit(step: Step, response: Response) -> bool:
+        def visit(step: Step, values: Values) -> bool:
             nonlocal heard
-            assert isinstance(response, Values)
-            tally.add(step, response)
+            tally.add(step, values)
             heard += step.outcome is StepOutcome.VALUE
             news.set()
             return tally.enough(self._state.settings.reads)

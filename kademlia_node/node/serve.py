@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 
 from kademlia_node.core.contact import Contact, is_local, prefix
 from kademlia_node.core.key import Kind
@@ -41,16 +42,6 @@ from kademlia_node.settings import (
     CONTACTS_WITH_VALUE_MIN,
     VALUES_BYTES_MAX,
 )
-from kademlia_node.store.base import Outcome
-
-STATUS_OF = {
-    Outcome.STORED: StoreStatus.OK,
-    Outcome.HAVE: StoreStatus.HAVE,
-    Outcome.OLD: StoreStatus.OLD,
-    Outcome.CONFLICT: StoreStatus.CAS,
-    Outcome.SHORTENED: StoreStatus.BAD,
-    Outcome.QUOTA: StoreStatus.QUOTA,
-}
 
 
 class Server:
@@ -64,8 +55,12 @@ class Server:
 
     async def run(self) -> None:
         """Hold the tasks of what is being answered, until cancelled."""
-        async with asyncio.TaskGroup() as self._tasks:
-            await self._state.loop.create_future()
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                await self._state.loop.create_future()
+            finally:
+                self._tasks = None
 
     def serve(self, asker: Asker, request: Request, reply: Reply) -> None:
         """Answer; see `net.ask.Listener`."""
@@ -134,21 +129,17 @@ class Server:
         try:
             state.judge(key, header, request.value)
         except BadRecord as error:
-            state.counts[f"bad_record_{error.reason}"] += 1
+            state.count_bad(error)
             return Stored(StoreStatus.BAD)
-        wall = state.wall()
         if header.kind is Kind.BLOB:
-            header = clamp_blob(header, wall)
+            header = clamp_blob(header, state.wall())
         host = asker.contact.address.host
-        answer = await state.store.put(
+        stored = await state.keep(
             Record(key, header, request.value),
             charged_to=b"" if is_local(host) else prefix(host),
-            wall=wall,
             expect_seq=request.expect_seq,
         )
-        tell = answer.outcome in {Outcome.OLD, Outcome.CONFLICT, Outcome.SHORTENED}
-        current = answer.current if tell else None
-        return Stored(STATUS_OF[answer.outcome], current, nearer)
+        return replace(stored, contacts=nearer)
 
 
 def snapshot_hash(records: Sequence[Record]) -> bytes:

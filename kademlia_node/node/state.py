@@ -11,13 +11,32 @@ from dataclasses import dataclass, field
 from kademlia_node.core.contact import Contact, is_local
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import point, solves_puzzle
+from kademlia_node.core.message import Stored, StoreStatus
 from kademlia_node.core.network import Network
-from kademlia_node.core.record import Header, VerifiedSignatures, check_header, check_value
+from kademlia_node.core.record import (
+    Header,
+    Reason,
+    Record,
+    VerifiedSignatures,
+    check_header,
+    check_value,
+)
 from kademlia_node.core.replica import NetworkSize
 from kademlia_node.core.routing import RoutingTable
+from kademlia_node.errors import BadRecord
 from kademlia_node.net.exchange import Exchange
 from kademlia_node.settings import INLINE_BYTES_MAX, Settings
-from kademlia_node.store.base import Store
+from kademlia_node.store.base import Outcome, Store
+
+STATUS_OF = {
+    Outcome.STORED: StoreStatus.OK,
+    Outcome.HAVE: StoreStatus.HAVE,
+    Outcome.OLD: StoreStatus.OLD,
+    Outcome.CONFLICT: StoreStatus.CAS,
+    Outcome.SHORTENED: StoreStatus.BAD,
+    Outcome.QUOTA: StoreStatus.QUOTA,
+}
+WITH_CURRENT = frozenset({Outcome.OLD, Outcome.CONFLICT, Outcome.SHORTENED})
 
 
 @dataclass(slots=True, kw_only=True)
@@ -90,3 +109,15 @@ class NodeState:
             verify=self.signatures.check,
         )
         check_value(key, header, value=value)
+
+    async def keep(self, record: Record, *, charged_to: bytes, expect_seq: int | None) -> Stored:
+        """Put a judged record into our store, and say what became of it; see `Store.put`."""
+        answer = await self.store.put(
+            record, charged_to=charged_to, wall=self.wall(), expect_seq=expect_seq
+        )
+        current = answer.current if answer.outcome in WITH_CURRENT else None
+        return Stored(STATUS_OF[answer.outcome], current)
+
+    def count_bad(self, error: BadRecord) -> None:
+        """One more record that `judge` refused."""
+        self.counts[f"bad_record_{Reason(error.reason).name.lower()}"] += 1

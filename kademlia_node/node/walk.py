@@ -12,15 +12,15 @@ from functools import partial
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.lookup import Lookup, Query
-from kademlia_node.core.message import Nodes, Refused, Request, Response, Values
+from kademlia_node.core.message import FindNode, FindValue, Nodes, Refused, Response, Values
 from kademlia_node.node.receipt import Step, StepOutcome, Trace
 from kademlia_node.node.state import NodeState
 
-Visitor = Callable[[Step, Response], bool]
-"""Sees every answer, may set the step's outcome, and returns True to end the walk."""
+Visitor = Callable[[Step, Values], bool]
+"""Sees every answer to a FIND_VALUE, may set the step's outcome; True ends the walk."""
 
 
-def keep_walking(step: Step, response: Response) -> bool:  # noqa: ARG001 - a Visitor
+def keep_walking(step: Step, values: Values) -> bool:  # noqa: ARG001 - a Visitor
     """The visitor of a walk that only wants to arrive."""
     return False
 
@@ -32,7 +32,7 @@ class Walk:
         self,
         state: NodeState,
         target: bytes,
-        request: Request,
+        request: FindNode | FindValue,
         *,
         visit: Visitor = keep_walking,
         radius: int = 0,
@@ -42,8 +42,8 @@ class Walk:
         Args:
             state: The node that walks.
             target: 32 bytes.
-            request: A FIND_NODE or FIND_VALUE.
-            visit: Sees every answer.
+            request: What everybody is asked.
+            visit: Sees every answer to a FIND_VALUE.
             radius: Also ask everyone within this distance (at most 3 x copies of them).
         """
         self._state = state
@@ -137,7 +137,7 @@ class Walk:
             step.outcome = StepOutcome.CLOSER
             named = self._state.credible(response.contacts, named_by=step.contact)
             self._lookup.on_reply(step.contact, named)
-            if self._visit(step, response):
+            if isinstance(response, Values) and self._visit(step, response):
                 self.end()
                 return
         else:

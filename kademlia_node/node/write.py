@@ -15,11 +15,13 @@ from kademlia_node.core.message import FindNode, Store
 from kademlia_node.core.record import (
     Header,
     Record,
+    Verdict,
     make_blob,
     make_entry,
     make_tombstone,
     make_topic_entry,
     next_seq,
+    supersedes,
 )
 from kademlia_node.core.replica import SPACE, choose_replicas
 from kademlia_node.errors import Conflict, NotStored
@@ -31,6 +33,7 @@ from kademlia_node.node.walk import Walk
 from kademlia_node.settings import EXPIRY_DEFAULT_S
 
 WRITES_MAX = 3  # tries of one write that meets newer versions of its entry
+IN_THE_WAY = frozenset({Verdict.OLDER, Verdict.SHORTENED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,31 +109,29 @@ class Writer:
             NotStored: nobody took it.
         """
         place = (draft.key.digest, draft.author.public_key, draft.slot)
-        expires = self._expiry()
-        tries = 0
+        last, expires, tries = 0, self._expiry(), 0
         while True:
-            seq = next_seq(self._last_seq.get(place), self._state.wall())
+            tries += 1
+            seq = next_seq(max(last, self._last_seq.get(place, 0)), self._state.wall())
+            self._last_seq[place] = seq
             record = draft.sign(seq=seq, expires=expires, tag=self._state.network.tag)
             deposit, receipt = await self._hand_out(draft.key, record, expect_seq=expect_seq)
-            if expect_seq is not None and deposit.conflict:
-                raise Conflict(await self._current(draft, deposit.newest))
-            tries += 1
-            if deposit.newest is None or tries == WRITES_MAX:
+            newest = deposit.newest
+            if deposit.conflict:
+                raise Conflict(await self._current(draft, newest))
+            in_the_way = newest and supersedes(record.header, newest) in IN_THE_WAY
+            if not newest or not in_the_way or tries == WRITES_MAX:
                 break
-            self._last_seq[place] = max(deposit.newest.seq, seq)
-            expires = max(expires, deposit.newest.expires)
+            last, expires = newest.seq, max(expires, newest.expires)
+            if receipt.replicas:
+                expect_seq = None  # to them our first try is the current version
         if not receipt.replicas:
             raise NotStored(receipt)
-        self._last_seq[place] = seq
         if draft.value is None:
             self.publications.pop(place, None)
         else:
             self._keep(record, draft.author)
         return receipt
-
-    def forget(self, key: Key) -> bool:
-        """Stop renewing a blob; True if it was ours to renew."""
-        return self.publications.pop((key.digest, b"", b""), None) is not None
 
     async def renew_due(self) -> int:
         """Renew what is due; returns how many records were renewed."""
@@ -198,11 +199,12 @@ class Writer:
         )
         request = Store(key.digest, record.header, record.value, expect_seq)
         ours = state.is_server and state.contact in chosen
+        others = [] if expect_seq else [c for c in found if c not in chosen]  # who have no version
         deposit = Deposit(
             state,
             request,
             chosen=[c for c in chosen if c != state.contact],
-            spares=[c for c in found if c not in chosen and c != state.contact],
+            spares=[c for c in others if c != state.contact],
         )
         await deposit.run()
         if ours:

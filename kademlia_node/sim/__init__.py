@@ -6,12 +6,17 @@ It stands beside the house: tests, scripts and our users' tests import it, no fl
 from kademlia_node.sim.clock import VirtualLoop, run
 from kademlia_node.sim.network import FixedLatency, LogNormalLatency, SimNetwork
 from kademlia_node.sim.suite import NullSuite
+from kademlia_node.sim.survey import Survey, survey
+from kademlia_node.sim.swarm import Swarm
 
 __all__ = [
     "FixedLatency",
     "LogNormalLatency",
     "NullSuite",
     "SimNetwork",
+    "Survey",
+    "Swarm",
     "VirtualLoop",
     "run",
+    "survey",
 ]

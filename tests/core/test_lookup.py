@@ -489,11 +489,16 @@ def test_a_node_asked_in_vain_is_not_asked_where_we_may_not() -> None:
     assert lookup.done
 
 
-def test_the_second_try_of_hearsay_is_within_the_limits() -> None:
+def test_the_second_try_of_hearsay_is_not_counted_against_the_limits() -> None:
     lookup = lookup_from([at(RANKED[7], "8.8.8.8"), at(RANKED[8], "8.8.4.4")], prefix_limits=True)
+    first, neighbour = at(RANKED[0], "9.9.9.1"), at(RANKED[1], "9.9.9.2")
     for voucher in asked_by(lookup):
-        lookup.on_reply(voucher, [RANKED[0]])
-    assert answer_all(lookup, silent=RANKED[:1]) == [RANKED[0], RANKED[0]]
+        lookup.on_reply(voucher, [first])
+    asked_by(lookup)
+    lookup.on_failure(first)
+    assert asked_by(lookup) == [first]
+    lookup.on_reply(first, [neighbour])
+    assert asked_by(lookup) == [neighbour]
 
 
 def test_a_full_path_forgets_its_farthest_for_a_nearer_one() -> None:
@@ -505,6 +510,15 @@ def test_a_full_path_forgets_its_farthest_for_a_nearer_one() -> None:
     assert lookup.state_of(RANKED[14]) is None  # the farthest of path 0
     assert lookup.state_of(RANKED[20]) is None
     assert lookup.state_of(RANKED[15]) is State.HEARD  # a neighbour's share is not touched
+
+
+def test_a_node_left_out_makes_room_in_its_path() -> None:
+    settings = Settings(k=3, paths=1, parallel=2, candidates_max=2)
+    same_ip = [at(contact, "9.9.9.9", 4000 + i) for i, contact in enumerate(RANKED[:2])]
+    lookup = lookup_from(same_ip, settings=settings, prefix_limits=True)
+    assert asked_by(lookup) == same_ip[:1]
+    lookup.on_reply(same_ip[0], [RANKED[5]])
+    assert asked_by(lookup) == [RANKED[5]]
 
 
 def test_a_path_that_asked_its_whole_share_hears_of_nobody_else() -> None:

@@ -171,6 +171,11 @@ def test_with_fewer_than_k_known_every_bucket_is_near() -> None:
     assert len(table) == 25
 
 
+def test_a_subtree_that_holds_one_less_than_k_is_not_yet_the_smallest() -> None:
+    table = table_of([*sharing(1)[:1], *sharing(0)[:30]])
+    assert len(table) == 1 + SMALL.near_bucket
+
+
 def test_the_near_bucket_is_bounded() -> None:
     table = table_of([*sharing(2)[:30]])
     assert len(table) == SMALL.near_bucket
@@ -324,10 +329,15 @@ def test_a_table_takes_ten_contacts_of_a_subnet() -> None:
     crowd = [at(contact, f"198.51.100.{n % 250}") for n, contact in enumerate(POOL)]
     table = table_of(crowd, settings=Settings(), prefix_limits=True)
     assert len(table) == 10
-    gone = next(iter(table))
-    table.remove(gone.id)
-    assert table.add(gone, now=1.0)
-    assert len(table) == 10
+    first, second, *_ = table
+    table.remove(first.id)
+    assert table.add(first, now=1.0)
+    assert not any(table.add(contact, now=2.0) for contact in crowd if contact.id not in table)
+    for port in range(1, 30):  # moving about within the subnet changes no count
+        assert table.add(at(second, "198.51.100.99", port), now=3.0)
+    assert not any(table.add(contact, now=4.0) for contact in crowd if contact.id not in table)
+    assert table.add(at(second, "203.0.113.1"), now=5.0)
+    assert sum(table.add(contact, now=6.0) for contact in crowd if contact.id not in table) == 1
 
 
 def test_a_bucket_takes_one_contact_of_an_ipv6_subnet_and_two_of_the_site() -> None:
@@ -511,6 +521,8 @@ def test_buckets_are_stale_until_refreshed_and_again_an_hour_later() -> None:
 
 
 def test_buckets_beyond_the_deepest_contact_are_never_stale() -> None:
-    table = table_of(sharing(1)[:1])
+    table = table_of()
     table.mark_refreshed(9, 0.0)
+    assert table.stale_buckets(1e9) == []
+    table.add(sharing(1)[0], now=1.0)
     assert table.stale_buckets(1e9) == [0, 1]

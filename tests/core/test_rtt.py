@@ -64,6 +64,12 @@ def test_a_handful_of_samples_says_nothing_about_strangers(known: int) -> None:
     assert soft_timeout(history, SETTINGS) == SETTINGS.rto_initial_s
 
 
+def test_as_many_samples_as_needed_are_enough() -> None:
+    history = history_of(*[0.020] * SETTINGS.rtt_samples_min)
+    assert initial_rto(history, SETTINGS) == pytest.approx(0.040)
+    assert soft_timeout(history, SETTINGS) == pytest.approx(0.020)
+
+
 def test_the_prior_stays_between_its_bounds() -> None:
     fast, slow = history_of(*[0.0001] * 9), history_of(*[2.0] * 9)
     assert initial_rto(fast, SETTINGS) == SETTINGS.rto_min_s

@@ -1,0 +1,139 @@
+"""The verbs as a client of a daemon's control API, over its Unix socket.
+
+The other implementation of `daemon.verbs.Verbs`. Names and topics go percent-encoded, whatever is
+in them. What the daemon refuses comes out as `Refused`; nobody at the socket is `NoDaemon`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from yarl import URL
+
+from kademlia_node.cli.failure import NoDaemon, Refused
+from kademlia_node.daemon.folder import check_socket_path
+from kademlia_node.daemon.views import Json
+
+
+@asynccontextmanager
+async def connected(socket: Path) -> AsyncIterator[ControlClient]:
+    """A client of the daemon at this socket.
+
+    Raises:
+        NoDaemon: none answers, now or later in the block.
+        SetupError: no socket can have this path.
+    """
+    check_socket_path(socket)
+    connector = aiohttp.UnixConnector(str(socket))
+    try:
+        async with aiohttp.ClientSession(connector=connector) as session:
+            yield ControlClient(session)
+    except aiohttp.ClientConnectorError as error:
+        raise NoDaemon(
+            f"no daemon answers at {socket} ({error.os_error.strerror}): start one with"
+            "  kademlia-node run,  or join for this once with --bootstrap"
+        ) from error
+    except aiohttp.ClientError as error:
+        raise NoDaemon(f"the daemon at {socket} went away: {error}") from error
+
+
+class ControlClient:
+    """See `Verbs`; done by a daemon."""
+
+    def __init__(self, session: aiohttp.ClientSession) -> None:
+        self._session = session
+
+    async def identity(self) -> Json:
+        """See `Verbs`."""
+        return await self._call("GET", "id")
+
+    async def status(self) -> Json:
+        """See `Verbs`."""
+        return await self._call("GET", "status")
+
+    async def peers(self) -> list[Json]:
+        """See `Verbs`."""
+        peers: list[Json] = await self._request("GET", "peers")
+        return peers
+
+    async def put(self, value: bytes) -> Json:
+        """See `Verbs`."""
+        return await self._call("POST", "blobs", body=value)
+
+    async def get_blob(self, key: str) -> Json:
+        """See `Verbs`."""
+        return await self._call("GET", "blobs", key)
+
+    async def set(self, name: str, value: bytes, *, own: bool, expect_seq: int | None) -> Json:
+        """See `Verbs`."""
+        query = {"own": int(own)} | ({} if expect_seq is None else {"expect_seq": expect_seq})
+        return await self._call("PUT", "names", name, query=query, body=value)
+
+    async def get_name(self, name: str, *, author: str | None) -> Json:
+        """See `Verbs`."""
+        return await self._call("GET", "names", name, query={"author": author} if author else {})
+
+    async def announce(self, topic: str, value: bytes, *, slot: str) -> Json:
+        """See `Verbs`."""
+        return await self._call("POST", "topics", topic, query={"slot": slot}, body=value)
+
+    async def find(self, topic: str) -> AsyncIterator[Json]:
+        """See `Verbs`."""
+        async with self._session.get(_url("topics", topic)) as response:
+            await _check(response)
+            async for line in response.content:
+                yield json.loads(line)
+
+    async def withdraw_name(self, name: str, *, own: bool) -> Json:
+        """See `Verbs`."""
+        return await self._call("DELETE", "names", name, query={"own": int(own)})
+
+    async def withdraw_entry(self, topic: str, *, slot: str) -> Json:
+        """See `Verbs`."""
+        return await self._call("DELETE", "topics", topic, query={"slot": slot})
+
+    async def ping(self, peer: str) -> Json:
+        """See `Verbs`."""
+        return await self._call("POST", "ping", body=json.dumps({"peer": peer}).encode())
+
+    async def trace(self, target: str) -> Json:
+        """See `Verbs`."""
+        return await self._call("GET", "trace", target)
+
+    async def _call(self, method: str, *path: str, **content: Any) -> Json:
+        answer: Json = await self._request(method, *path, **content)
+        return answer
+
+    async def _request(
+        self,
+        method: str,
+        *path: str,
+        query: dict[str, Any] | None = None,
+        body: bytes | None = None,
+    ) -> Any:
+        url = _url(*path, query=query)
+        async with self._session.request(method, url, data=body) as response:
+            await _check(response)
+            return await response.json()
+
+
+def _url(*path: str, query: dict[str, Any] | None = None) -> URL:
+    """The host stands for nothing. Encoded here, so that nobody normalises `..` and `//` away."""
+    steps = "/".join(quote(step, safe="") for step in path)
+    text = f"http://daemon/v1/{steps}"
+    return URL(f"{text}?{urlencode(query)}" if query else text, encoded=True)
+
+
+async def _check(response: aiohttp.ClientResponse) -> None:
+    if response.status == 200:
+        return
+    if response.content_type == "application/json":
+        raise Refused(await response.json())
+    # What aiohttp itself refuses before any of our code sees it, such as a URL beyond 8 KB.
+    raise Refused({"error": "BadRequest", "detail": f"the daemon refused: {response.reason}"})

@@ -1,0 +1,44 @@
+"""How a command that did not do what it was asked ends: errors of its own, and exit codes.
+
+0 done; 1 not found or not stored, or the peer did not answer; 2 bad usage, or something on this
+machine is to be mended; 3 nobody to ask: no daemon, and no bootstrap node either.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kademlia_node.daemon.views import Json, error_view
+from kademlia_node.errors import KademliaError
+
+EXIT_CODES: Final = {
+    "NotFound": 1,
+    "NotStored": 1,
+    "Conflict": 1,
+    "NoAnswer": 1,
+    "PeerRefused": 1,
+    "NoDaemon": 3,
+}
+EXIT_SETUP: Final = 2
+
+
+class NoDaemon(KademliaError):  # noqa: N818 - named for what happened
+    """Nobody does the work: no daemon answers, or no bootstrap node did."""
+
+
+class Refused(KademliaError):  # noqa: N818 - named for what happened
+    """What was asked was not done; `view`, in the form of `error_view`, says why."""
+
+    def __init__(self, view: Json) -> None:
+        super().__init__(view["detail"])
+        self.view = view
+
+
+def view_of(error: KademliaError | ValueError) -> Json:
+    """The error in the form of `error_view`, whichever side it happened on."""
+    return error.view if isinstance(error, Refused) else error_view(error)
+
+
+def printable(text: str) -> str:
+    """The text on one line, with nothing in it that a terminal obeys: some of it is strangers'."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -1,0 +1,117 @@
+"""What the verbs show: data on stdout, talk on stderr.
+
+The only importer of rich, and only when stdout is a terminal; otherwise tables are lines of
+tab-separated fields, so that they can be cut and sorted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from kademlia_node.cli.failure import printable
+from kademlia_node.daemon.views import Json, value_of
+
+
+def show_json(value: Any) -> None:
+    """One JSON document."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def show_line(value: Any) -> None:
+    """One line of JSON in a stream of them."""
+    click.echo(json.dumps(value))
+
+
+def talk(line: str) -> None:
+    """A line for people only."""
+    click.echo(printable(line), err=True)
+
+
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Rows under column titles; without titles where nobody looks at them."""
+    lines = [[printable(str(field)) for field in row] for row in rows]
+    if not sys.stdout.isatty():
+        for line in lines:
+            click.echo("\t".join(line))
+        return
+    from rich.console import Console  # noqa: PLC0415 - slow to import, seldom needed
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415 - what strangers wrote is no markup
+
+    table = Table(*columns, show_header=any(columns))
+    for line in lines:
+        table.add_row(*(Text(field) for field in line))
+    Console().print(table)
+
+
+def show_receipt(receipt: Json) -> None:
+    """The key; and for people, who holds it."""
+    click.echo(receipt["key"])
+    talk(receipt["summary"])
+
+
+def show_entry(entry: Json) -> None:
+    """The value of a topic entry, on a line of its own."""
+    value = value_of(entry)
+    if sys.stdout.isatty():
+        click.echo(printable(value.decode("utf-8", "backslashreplace")))
+    else:
+        click.echo(value)
+
+
+def show_status(status: Json) -> None:
+    """One line per field; counters and chores that are there."""
+    rows: list[tuple[str, object]] = []
+    for name, field in status.items():
+        match name:
+            case "counters":
+                rows += [(f"counter {event}", count) for event, count in field.items()]
+            case "chores":
+                rows += [(f"chore {chore}", _runs(*ran)) for chore, ran in field.items()]
+            case "unreachable":
+                rows += [("unreachable", bootstrap) for bootstrap in field]
+            case _:
+                rows.append((name, _plain(field)))
+    show_table(("", ""), rows)
+
+
+def show_peers(peers: Iterable[Json]) -> None:
+    """Who is in the routing table."""
+    show_table(("node", "invite"), [(peer["id"][:16], peer["invite"]) for peer in peers])
+
+
+def show_trace(trace: Json) -> None:
+    """Every node that was asked, in order; and for people, how it ended."""
+    columns = ("asked at ms", "answered", "path", "hop", "node", "address", "outcome")
+    rows = [
+        (
+            step["asked_ms"],
+            _plain(step["answered_ms"]),
+            step["path"],
+            step["hop"],
+            step["id"][:16],
+            step["address"],
+            step["outcome"] + (" (slow)" if step["slow"] else ""),
+        )
+        for step in trace["steps"]
+    ]
+    show_table(columns, rows)
+    nearest = ", ".join(contact["id"][:8] for contact in trace["closest"][:3])
+    talk(f"{trace['target'][:16]}: {trace['summary']}; nearest: {nearest or 'nobody'}")
+
+
+def _plain(field: object) -> object:
+    if isinstance(field, bool):
+        return "yes" if field else "no"
+    if isinstance(field, float):
+        return round(field, 1)
+    return "-" if field is None else field
+
+
+def _runs(count: int, age_s: float | None) -> str:
+    return f"{count} runs" if age_s is None else f"{count} runs, the last {age_s:.0f} s ago"

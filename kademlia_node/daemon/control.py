@@ -1,0 +1,291 @@
+"""The control API: the verbs as HTTP and JSON, over a Unix socket or, when asked for, over TCP.
+
+Whoever may open the socket (mode 0600) may do everything; over TCP a bearer token stands in for
+that. Refuses to know what the verbs do. Driven by `listen_unix` and `listen_tcp`, which serve
+until their block ends. An error is `{"error": kind, "detail": text, ...}` with a fitting status.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import socket
+import stat
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from kademlia_node.core.contact import Address
+from kademlia_node.daemon.folder import check_socket_path
+from kademlia_node.daemon.metrics import CONTENT_TYPE, exposition
+from kademlia_node.daemon.verbs import NodeVerbs
+from kademlia_node.daemon.views import error_view
+from kademlia_node.errors import (
+    Conflict,
+    KademliaError,
+    NoAnswer,
+    NotFound,
+    NotStored,
+    RemoteError,
+    SetupError,
+    ValueTooLarge,
+)
+from kademlia_node.node.node import Node
+
+BODY_BYTES_MAX: Final = 128 * 2**10  # twice the largest value of the protocol
+CLOSING_S: Final = 1.0  # what requests under way are given when the daemon stops
+
+STATUSES: Final[list[tuple[type[Exception], int]]] = [  # the first that fits
+    (NotFound, 404),
+    (Conflict, 409),
+    (ValueTooLarge, 413),
+    (NotStored, 503),
+    (NoAnswer, 504),
+    (RemoteError, 502),
+    (SetupError, 400),  # a host name nobody knows
+    (ValueError, 400),
+]
+PROBES: Final = {"/livez", "/readyz"}  # these tell nothing, and who asks may have no token
+ANY_TEXT: Final = r"[\s\S]*"  # names and topics may be empty and hold slashes and line ends
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Control:
+    """The routes of one node's API.
+
+    Args:
+        node: has been started.
+        needs_peers: whether it is ready only once it has joined.
+        token: what a request must bear; None: nothing.
+    """
+
+    def __init__(self, node: Node, *, needs_peers: bool, token: str | None = None) -> None:
+        self._node = node
+        self._verbs = NodeVerbs(node)
+        self._needs_peers = needs_peers
+        self._token = token
+
+    def app(self) -> web.Application:
+        """The application, for aiohttp to serve."""
+        app = web.Application(
+            client_max_size=BODY_BYTES_MAX, middlewares=[explain_errors, self._check_token]
+        )
+        key, name, topic, target = (
+            f"{{{part}:{ANY_TEXT}}}" for part in ("key", "name", "topic", "target")
+        )
+        app.add_routes(
+            [
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+                web.get("/v1/id", self._id),
+                web.get("/v1/status", self._status),
+                web.get("/v1/peers", self._peers),
+                web.post("/v1/blobs", self._put),
+                web.get(f"/v1/blobs/{key}", self._get_blob),
+                web.put(f"/v1/names/{name}", self._set),
+                web.get(f"/v1/names/{name}", self._get_name),
+                web.delete(f"/v1/names/{name}", self._withdraw_name),
+                web.post(f"/v1/topics/{topic}", self._announce),
+                web.get(f"/v1/topics/{topic}", self._find),
+                web.delete(f"/v1/topics/{topic}", self._withdraw_entry),
+                web.post("/v1/ping", self._ping),
+                web.get(f"/v1/trace/{target}", self._trace),
+            ]
+        )
+        return app
+
+    @web.middleware
+    async def _check_token(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._token is not None and request.path not in PROBES:
+            borne = request.headers.get("Authorization", "").encode()
+            if not hmac.compare_digest(borne, f"Bearer {self._token}".encode()):
+                raise web.HTTPUnauthorized(
+                    headers={"WWW-Authenticate": "Bearer"},
+                    text="the token of the daemon's folder is needed: Authorization: Bearer TOKEN",
+                )
+        return await handler(request)
+
+    # --- About the node ---------------------------------------------------------------------------
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.Response(text="ok\n")
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        if self._needs_peers and not self._node.contacts():
+            return web.Response(status=503, text="no peer was reached yet\n")
+        return web.Response(text="ok\n")
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        status = await self._node.status()
+        return web.Response(body=exposition(status), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _id(self, _: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.identity())
+
+    async def _status(self, _: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.status())
+
+    async def _peers(self, _: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.peers())
+
+    # --- Blobs and names --------------------------------------------------------------------------
+
+    async def _put(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.put(await request.read()))
+
+    async def _get_blob(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.get_blob(request.match_info["key"]))
+
+    async def _set(self, request: web.Request) -> web.Response:
+        receipt = await self._verbs.set(
+            request.match_info["name"],
+            await request.read(),
+            own=_flag(request, "own"),
+            expect_seq=_seq(request.query.get("expect_seq")),
+        )
+        return web.json_response(receipt)
+
+    async def _get_name(self, request: web.Request) -> web.Response:
+        name, author = request.match_info["name"], request.query.get("author")
+        return web.json_response(await self._verbs.get_name(name, author=author))
+
+    async def _withdraw_name(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        receipt = await self._verbs.withdraw_name(name, own=_flag(request, "own"))
+        return web.json_response(receipt)
+
+    # --- Topics -----------------------------------------------------------------------------------
+
+    async def _announce(self, request: web.Request) -> web.Response:
+        topic, slot = request.match_info["topic"], request.query.get("slot", "")
+        receipt = await self._verbs.announce(topic, await request.read(), slot=slot)
+        return web.json_response(receipt)
+
+    async def _find(self, request: web.Request) -> web.StreamResponse:
+        """One line of JSON for each entry, sent when it is learnt."""
+        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+        await response.prepare(request)
+        async for entry in self._verbs.find(request.match_info["topic"]):
+            await response.write(json.dumps(entry).encode() + b"\n")
+        await response.write_eof()
+        return response
+
+    async def _withdraw_entry(self, request: web.Request) -> web.Response:
+        topic, slot = request.match_info["topic"], request.query.get("slot", "")
+        return web.json_response(await self._verbs.withdraw_entry(topic, slot=slot))
+
+    # --- Peers ------------------------------------------------------------------------------------
+
+    async def _ping(self, request: web.Request) -> web.Response:
+        match await request.json():
+            case {"peer": str(peer)}:
+                return web.json_response(await self._verbs.ping(peer))
+        raise ValueError('the body must be {"peer": "HOST:PORT or kad://KEY@HOST:PORT"}')
+
+    async def _trace(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.trace(request.match_info["target"]))
+
+
+@web.middleware
+async def explain_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what was raised on purpose into a status and a JSON body."""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        body = {"error": type(error).__name__, "detail": error.text}
+        headers = {k: v for k, v in error.headers.items() if not k.startswith("Content-")}
+        return web.json_response(body, status=error.status, headers=headers)
+    except (KademliaError, ValueError) as error:
+        status = next((code for kind, code in STATUSES if isinstance(error, kind)), 500)
+        return web.json_response(error_view(error), status=status)
+
+
+@asynccontextmanager
+async def listen_unix(app: web.Application, path: Path) -> AsyncIterator[None]:
+    """Serve on a Unix socket of mode 0600 until the block ends; then it is gone.
+
+    Raises:
+        SetupError: no socket can be made there, or another daemon has one there.
+    """
+    with _bound_at(path) as bound:
+        async with _serving(app, bound):
+            yield
+
+
+@asynccontextmanager
+async def listen_tcp(app: web.Application, where: Address) -> AsyncIterator[Address]:
+    """Serve on TCP until the block ends; yields the bound address (port 0 takes any free one).
+
+    Raises:
+        SetupError: the address cannot be bound.
+    """
+    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
+    try:
+        bound = socket.create_server(where, family=family)
+    except OSError as error:
+        raise SetupError(f"cannot serve the control API on {where}: {error.strerror}") from error
+    with bound:
+        async with _serving(app, bound):
+            yield Address(*bound.getsockname()[:2])
+
+
+@asynccontextmanager
+async def _serving(app: web.Application, bound: socket.socket) -> AsyncIterator[None]:
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSING_S)
+    await runner.setup()
+    try:
+        await web.SockSite(runner, bound).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@contextmanager
+def _bound_at(path: Path) -> Iterator[socket.socket]:
+    """A Unix socket bound to this path, which is ours until the block ends."""
+    check_socket_path(path)
+    with socket.socket(socket.AF_UNIX) as bound:
+        try:
+            _clear(path)
+            bound.bind(str(path))
+            path.chmod(0o600)  # nobody can connect before it listens
+        except OSError as error:
+            raise SetupError(f"cannot make the socket {path}: {error.strerror}") from error
+        try:
+            yield bound
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _clear(path: Path) -> None:
+    """Remove a socket that a killed daemon left; anything else is not ours to remove."""
+    try:
+        mode = path.lstat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise SetupError(f"{path} is in the way of the control socket: move it, or choose another")
+    with socket.socket(socket.AF_UNIX) as knocker:
+        if knocker.connect_ex(str(path)) == 0:
+            raise SetupError(f"another daemon answers at {path}: stop it, or choose another path")
+    path.unlink()
+
+
+def _flag(request: web.Request, name: str) -> bool:
+    text = request.query.get(name, "0")
+    if text not in {"0", "1"}:
+        raise ValueError(f"{name} is 0 or 1")
+    return text == "1"
+
+
+def _seq(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
+        raise ValueError("expect_seq is a whole number from 0 that fits in 64 bits")
+    return int(text)

@@ -1,0 +1,207 @@
+"""The folder in which a daemon lives: its key, the lock that makes it the only one, its peers.
+
+    key             32-byte seed of the identity, as text; mode 0600
+    lock            held (flock) while a daemon runs; holds its process ID
+    peers.json      invites of the peers that were known last
+    control.sock    where the verbs reach the daemon
+    control.token   bearer token of the control API over TCP, if that was asked for; mode 0600
+
+Refuses to know what a daemon does with them. Driven by `locked`, which alone gives write access;
+`Folder(path)` by itself is for readers. Whatever stands in the way is a SetupError of one line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import random
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from kademlia_node.core.contact import Contact, parse_address
+from kademlia_node.core.identity import Identity
+from kademlia_node.core.invite import Invite, parse_invite
+from kademlia_node.errors import SetupError
+
+log = logging.getLogger(__name__)
+
+KEY_HEADER: Final = "kademlia-node key 1"  # what the file is, and the version of its form
+SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path of Linux, less its closing zero byte (unix(7))
+PRIVATE_FILE_BYTES_MAX: Final = 4096  # of a key, a secret or a token: each is one short line
+OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+
+
+def default_folder() -> Path:
+    """`kademlia-node` in the user's data home (XDG Base Directory Specification)."""
+    home = Path(os.environ.get("XDG_DATA_HOME", ""))
+    if not home.is_absolute():
+        home = Path.home() / ".local" / "share"
+    return home / "kademlia-node"
+
+
+class Folder:
+    """A data folder. Reading what is not there gives None, or nothing."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.key_path = path / "key"
+        self.lock_path = path / "lock"
+        self.peers_path = path / "peers.json"
+        self.socket_path = path / "control.sock"
+        self.token_path = path / "control.token"
+
+    def read_key(self) -> Identity | None:
+        """The identity whose key is kept here.
+
+        Raises:
+            SetupError: the key cannot be read, others can read it, or it is no key.
+        """
+        text = read_private(self.key_path)
+        if text is None:
+            return None
+        try:
+            return _parse_key(text)
+        except ValueError:  # whatever it says of the seed stays unsaid
+            raise SetupError(
+                f"{self.key_path} is no key file of this program: restore it from a backup, or"
+                " move it away to become a new node"
+            ) from None
+
+    def write_key(self, identity: Identity) -> None:
+        """Keep the identity."""
+        _write_private(self.key_path, f"{KEY_HEADER}\n{identity.seed.hex()}\n")
+
+    def token(self, rng: random.Random) -> str:
+        """The bearer token of the control API; made when first asked for."""
+        kept = read_private(self.token_path)
+        if kept is None:
+            kept = rng.randbytes(32).hex()
+            _write_private(self.token_path, kept + "\n")
+        return kept.strip()
+
+    def read_peers(self) -> list[Contact]:
+        """The peers of the last run. A broken list is set aside: it is a help, not a need."""
+        try:
+            return _parse_peers(self.peers_path.read_text("utf-8"))
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, RecursionError):
+            aside = self.peers_path.with_suffix(".broken")
+            log.warning("%s is no list of peers: moved to %s", self.peers_path, aside.name)
+            with suppress(OSError):
+                self.peers_path.replace(aside)
+            return []
+
+    def write_peers(self, peers: Iterable[Contact]) -> None:
+        """Remember these peers. Failing to do so is logged and nothing more."""
+        invites = [str(Invite(peer.public_key, *peer.address)) for peer in peers]
+        try:
+            _write_private(self.peers_path, json.dumps({"peers": invites}, indent=1) + "\n")
+        except SetupError as error:
+            log.warning("the peers could not be saved: %s", error)
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[Folder]:
+    """The folder at `path`, made if need be, and ours alone until the block ends.
+
+    Raises:
+        SetupError: another process has it, or it cannot be made or written.
+    """
+    folder = Folder(path)
+    try:
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(folder.lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SetupError(f"cannot use the folder {path}: {error.strerror}") from error
+    try:
+        _take(lock, path)
+        yield folder
+    finally:
+        os.close(lock)  # the kernel lets go of the lock, as it does when we are killed
+
+
+def read_private(path: Path) -> str | None:
+    """The text of a file that nobody but its owner may read; None if there is none.
+
+    Raises:
+        SetupError: it cannot be read, or others can read it.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            content = file.read(PRIVATE_FILE_BYTES_MAX)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SetupError(f"cannot read {path}: {error.strerror}") from error
+    if mode & OTHERS:
+        raise SetupError(f"{path} is open to others: close it with  chmod 600 {path}")
+    return content.decode("ascii", "replace")
+
+
+def parse_secret(text: str) -> bytes:
+    """32 bytes from 64 hexadecimal digits; raises ValueError, which does not repeat the text."""
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise ValueError("64 hexadecimal digits are expected")
+    return bytes.fromhex(text)
+
+
+def check_socket_path(path: Path) -> None:
+    """Raise SetupError if no Unix socket can have this path."""
+    excess = len(os.fsencode(path)) - SOCKET_PATH_BYTES_MAX
+    if excess > 0:
+        raise SetupError(f"the socket path {path} is {excess} bytes too long: choose a shorter one")
+
+
+def _take(lock: int, path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 20, 0).decode("ascii", "replace").strip() or "unknown"
+        raise SetupError(
+            f"the folder {path} is in use by process {holder}: stop that, or choose another folder"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+
+
+def _write_private(path: Path, text: str) -> None:
+    """Replace a file, whole or not at all; nobody else can read it at any instant."""
+    fresh = path.with_suffix(".new")
+    try:
+        fresh.unlink(missing_ok=True)  # left by a killed process, with who knows which mode
+        handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        fresh.replace(path)
+    except OSError as error:
+        raise SetupError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _parse_key(text: str) -> Identity:
+    header, _, seed = text.strip().partition("\n")
+    if header != KEY_HEADER:
+        raise ValueError("no key file")
+    return Identity(parse_secret(seed))
+
+
+def _parse_peers(text: str) -> list[Contact]:
+    match json.loads(text):
+        case {"peers": list(invites)}:
+            return [_contact(str(invite)) for invite in invites]
+    raise ValueError("no list of peers")
+
+
+def _contact(text: str) -> Contact:
+    invite = parse_invite(text)
+    if invite.public_key is None:
+        raise ValueError("a remembered peer has a key")
+    where = parse_address(text.rpartition("@")[2])
+    return Contact(invite.public_key, where)

@@ -1,0 +1,133 @@
+"""What the verbs answer, as plain values that JSON can hold: the one place where they are shaped.
+
+The control API sends them, the command line prints them. Keys, node IDs and addresses are text;
+times are seconds since 1970, or `_ms` for durations; a value is base64, and text beside it if it
+is text.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+from typing import Any
+
+from kademlia_node.core.contact import Contact
+from kademlia_node.core.invite import Invite, key_text
+from kademlia_node.core.key import Key
+from kademlia_node.core.record import Record
+from kademlia_node.errors import Conflict, NotFound, NotStored
+from kademlia_node.node.receipt import Receipt, Step, TopicEntry, Trace
+from kademlia_node.node.status import Status
+
+Json = dict[str, Any]
+
+
+def status_view(status: Status) -> Json:
+    """The status, field by field."""
+    return dataclasses.asdict(status)
+
+
+def contact_view(contact: Contact) -> Json:
+    """Who and where; the invite says both."""
+    invite = Invite(contact.public_key, contact.address.host, contact.address.port)
+    return {"id": contact.id.hex(), "address": str(contact.address), "invite": str(invite)}
+
+
+def trace_view(trace: Trace) -> Json:
+    """Whom a walk asked, in order, and what each one said."""
+    return {
+        "target": trace.target.hex(),
+        "summary": trace.summary(),
+        "hops": trace.hops,
+        "duration_ms": _ms(trace.duration_s),
+        "steps": [_step_view(step) for step in trace.steps],
+    }
+
+
+def receipt_view(receipt: Receipt) -> Json:
+    """What became of a write."""
+    return {
+        "key": str(receipt.key),
+        "seq": receipt.seq,
+        "expires": receipt.expires,
+        "copies": receipt.copies,
+        "summary": receipt.summary(),
+        "replicas": [contact_view(contact) for contact in receipt.replicas],
+        "refused": [
+            contact_view(contact) | {"reason": reason}
+            for contact, reason in receipt.refused.items()
+        ],
+        "trace": trace_view(receipt.trace),
+    }
+
+
+def record_view(record: Record) -> Json:
+    """A record that was read. A blob has no author and no slot."""
+    header = record.header
+    return {
+        "key": str(Key(header.kind, record.key)),
+        "author": key_text(header.author) if header.author else None,
+        "slot": _text(header.slot),
+        "seq": header.seq,
+        "expires": header.expires,
+    } | _value_view(record.value)
+
+
+def entry_view(entry: TopicEntry) -> Json:
+    """One author's entry under a topic."""
+    return {
+        "author": key_text(entry.author),
+        "slot": _text(entry.slot),
+        "seq": entry.seq,
+        "expires": entry.expires,
+    } | _value_view(entry.value)
+
+
+def error_view(error: Exception) -> Json:
+    """What went wrong: its kind by name, one line for people, and what the error carries."""
+    view: Json = {"error": type(error).__name__, "detail": str(error)}
+    match error:
+        case NotFound():
+            view["trace"] = trace_view(error.trace)
+        case NotStored():
+            view["receipt"] = receipt_view(error.receipt)
+        case Conflict():
+            view["current"] = record_view(error.current) if error.current else None
+        case UnicodeError():
+            view |= {"error": "ValueError", "detail": "text is UTF-8 here, and this is none"}
+        case ValueError() if type(error).__module__ != "kademlia_node.errors":
+            view["error"] = "ValueError"
+    return view
+
+
+def value_of(view: Json) -> bytes:
+    """The bytes in a view of a record or a topic entry."""
+    return base64.b64decode(view["value"])
+
+
+def _step_view(step: Step) -> Json:
+    return contact_view(step.contact) | {
+        "path": step.path,
+        "hop": step.hop,
+        "asked_ms": _ms(step.asked_s),
+        "answered_ms": None if step.answered_s is None else _ms(step.answered_s),
+        "slow": step.slow,
+        "outcome": step.outcome.value,
+    }
+
+
+def _value_view(value: bytes) -> Json:
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = None
+    return {"value": base64.b64encode(value).decode(), "text": text}
+
+
+def _text(slot: bytes) -> str:
+    """By custom UTF-8; a stranger's may be anything."""
+    return slot.decode("utf-8", "backslashreplace")
+
+
+def _ms(seconds: float) -> float:
+    return round(seconds * 1000, 3)

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from kademlia_node.core.contact import Address
+from kademlia_node.core.key import blob_key, topic_key
+from kademlia_node.core.network import Network
+from kademlia_node.daemon.control import BODY_BYTES_MAX
+from kademlia_node.daemon.views import value_of
+from kademlia_node.settings import INLINE_BYTES_MAX
+from tests.daemon.running import daemon, silent_port, through
+
+pytestmark = pytest.mark.net
+
+Answer = tuple[int, Any]
+
+
+class Client:
+    """Asks one daemon over HTTP; answers are (status, JSON or text)."""
+
+    def __init__(self, session: aiohttp.ClientSession, base: str = "http://daemon") -> None:
+        self._session = session
+        self._base = base
+
+    async def ask(self, method: str, path: str, **extra: Any) -> Answer:
+        async with self._session.request(method, self._base + path, **extra) as response:
+            if response.content_type == "application/json":
+                return response.status, await response.json()
+            return response.status, await response.text()
+
+    async def get(self, path: str, **extra: Any) -> Answer:
+        return await self.ask("GET", path, **extra)
+
+
+@asynccontextmanager
+async def client_of(ready: dict[str, Any]) -> AsyncIterator[Client]:
+    connector = aiohttp.UnixConnector(ready["control"])
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield Client(session)
+
+
+@asynccontextmanager
+async def lone(folder: Path, **plan: Any) -> AsyncIterator[Client]:
+    """A client of a daemon that is alone, and so keeps everything itself."""
+    async with daemon(folder, **plan) as ready, client_of(ready) as client:
+        yield client
+
+
+async def test_the_first_of_a_network_lives_and_is_ready(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        assert await client.get("/livez") == (200, "ok\n")
+        assert await client.get("/readyz") == (200, "ok\n")
+
+
+async def test_who_is_to_join_is_ready_once_it_has(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "a", bootstrap=nowhere()) as a, client_of(a) as client:
+        assert (await client.get("/livez"))[0] == 200
+        assert await client.get("/readyz") == (503, "no peer was reached yet\n")
+        async with daemon(tmp_path / "b", bootstrap=through(a)):
+            assert (await client.get("/readyz"))[0] == 200
+
+
+def nowhere() -> Any:
+    return through({"address": f"127.0.0.1:{silent_port()}"})
+
+
+async def test_metrics_are_in_the_text_format(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        status, text = await client.get("/metrics")
+    assert status == 200
+    assert "\nkademlia_node_peers 0.0\n" in text
+
+
+async def test_a_blob_goes_in_as_a_body_and_comes_back(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        status, receipt = await client.ask("POST", "/v1/blobs", data=b"\x00\xff")
+        assert (status, receipt["key"]) == (200, str(blob_key(b"\x00\xff")))
+        status, record = await client.get(f"/v1/blobs/{receipt['key']}")
+        assert (status, value_of(record)) == (200, b"\x00\xff")
+
+
+async def test_a_miss_is_404_and_tells_the_trace(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        status, view = await client.get("/v1/names/nothing")
+    assert (status, view["error"]) == (404, "NotFound")
+    assert view["trace"]["steps"] == []
+
+
+async def test_a_lost_update_is_409_and_shows_the_current_value(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        await client.ask("PUT", "/v1/names/n?expect_seq=0", data=b"first")
+        status, view = await client.ask("PUT", "/v1/names/n?expect_seq=0", data=b"second")
+    assert (status, view["error"], view["current"]["text"]) == (409, "Conflict", "first")
+
+
+async def test_what_nobody_takes_is_503_with_the_receipt(tmp_path: Path) -> None:
+    async with lone(tmp_path, server=False) as client:  # a client stores nothing itself
+        status, view = await client.ask("POST", "/v1/blobs", data=b"x")
+    assert (status, view["error"], view["receipt"]["replicas"]) == (503, "NotStored", [])
+
+
+async def test_a_value_too_large_is_413_whatever_its_size(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        large = await client.ask("POST", "/v1/blobs", data=bytes(INLINE_BYTES_MAX + 1))
+        huge = await client.ask("POST", "/v1/blobs", data=bytes(BODY_BYTES_MAX + 1))
+    assert (large[0], large[1]["error"]) == (413, "ValueTooLarge")
+    assert (huge[0], huge[1]["error"]) == (413, "HTTPRequestEntityTooLarge")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", "/v1/blobs/blob-abc", b""),
+        ("GET", f"/v1/blobs/{topic_key(b't')}", b""),
+        ("GET", "/v1/names/n?author=zz", b""),
+        ("GET", f"/v1/names/{'n' * 65}", b""),
+        ("PUT", "/v1/names/n?own=yes", b"v"),
+        ("PUT", "/v1/names/n?expect_seq=-1", b"v"),
+        ("PUT", "/v1/names/n?expect_seq=x", b"v"),
+        ("PUT", f"/v1/names/n?expect_seq={1 << 64}", b"v"),
+        ("POST", f"/v1/topics/t?slot={'s' * 65}", b"v"),
+        ("POST", "/v1/ping", b"{"),
+        ("POST", "/v1/ping", b"[]"),
+        ("POST", "/v1/ping", b'{"peer": 4}'),
+        ("POST", "/v1/ping", b'{"peer": "nowhere"}'),
+        ("POST", "/v1/ping", b'{"peer": "no.such.host.invalid:4000"}'),
+    ],
+)
+async def test_a_bad_request_is_400_and_says_why(
+    tmp_path: Path, method: str, path: str, body: bytes
+) -> None:
+    async with lone(tmp_path) as client:
+        status, view = await client.ask(method, path, data=body)
+    assert status == 400
+    assert view["error"] in {"ValueError", "SetupError"}
+    assert view["detail"]
+
+
+async def test_what_is_not_there_is_told_in_json_too(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        assert (await client.get("/v1/nothing"))[1]["error"] == "HTTPNotFound"
+        assert (await client.ask("POST", "/v1/status"))[1]["error"] == "HTTPMethodNotAllowed"
+
+
+async def test_a_silent_peer_is_504(tmp_path: Path) -> None:
+    body = json.dumps({"peer": f"127.0.0.1:{silent_port()}"})
+    async with lone(tmp_path) as client:
+        status, view = await client.ask("POST", "/v1/ping", data=body)
+    assert (status, view["error"]) == (504, "NoAnswer")
+
+
+async def test_a_topic_is_a_stream_of_lines(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        assert await client.get("/v1/topics/t") == (200, "")
+        for slot in ("a", "b"):
+            await client.ask("POST", f"/v1/topics/t?slot={slot}", data=slot.encode())
+        _, lines = await client.get("/v1/topics/t")
+        assert sorted(json.loads(line)["slot"] for line in lines.splitlines()) == ["a", "b"]
+        assert (await client.ask("DELETE", "/v1/topics/t?slot=a"))[0] == 200
+        _, lines = await client.get("/v1/topics/t")
+        assert [json.loads(line)["text"] for line in lines.splitlines()] == ["b"]
+
+
+async def test_over_tcp_the_token_of_the_folder_is_needed(tmp_path: Path) -> None:
+    where = Address("127.0.0.1", 0)
+    async with daemon(tmp_path, control_tcp=where) as ready, aiohttp.ClientSession() as session:
+        client = Client(session, f"http://{ready['control_tcp']}")
+        assert (await client.get("/livez"))[0] == 200
+        assert (await client.get("/readyz"))[0] == 200
+        for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "\u00e4"}):
+            status, view = await client.get("/v1/id", headers=headers)
+            assert (status, view["error"]) == (401, "HTTPUnauthorized")
+        token = (tmp_path / "control.token").read_text().strip()
+        status, view = await client.get("/v1/id", headers={"Authorization": f"Bearer {token}"})
+        assert (status, view["id"]) == (200, ready["id"])
+
+
+async def test_an_occupied_tcp_port_is_said(tmp_path: Path) -> None:
+    async with daemon(tmp_path / "a", control_tcp=Address("127.0.0.1", 0)) as a:
+        host, _, port = a["control_tcp"].rpartition(":")
+        with pytest.raises(Exception, match="cannot serve the control API on"):
+            async with daemon(tmp_path / "b", control_tcp=Address(host, int(port))):
+                pass
+
+
+async def test_on_an_open_network_a_name_is_its_authors(tmp_path: Path) -> None:
+    network = Network.open(puzzle_bits=0)
+    async with (
+        daemon(tmp_path / "a", network=network) as a,
+        daemon(tmp_path / "b", network=network, bootstrap=through(a)) as b,
+        client_of(a) as by_a,
+        client_of(b) as by_b,
+    ):
+        await by_a.ask("PUT", "/v1/names/n", data=b"of a")
+        assert (await by_b.get("/v1/names/n"))[0] == 404
+        author = (await by_a.get("/v1/id"))[1]["public_key"]
+        assert (await by_b.get(f"/v1/names/n?author={author}"))[1]["text"] == "of a"

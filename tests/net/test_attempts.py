@@ -1,0 +1,170 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextvars import Context
+from typing import TypeVarTuple
+
+import pytest
+
+from kademlia_node.net.attempts import Attempt, Attempts
+from kademlia_node.sim import VirtualLoop
+
+Ts = TypeVarTuple("Ts")
+
+
+class CountingLoop(VirtualLoop):
+    """Knows which of its timers are still to fire."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.timers: list[asyncio.TimerHandle] = []
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        handle = super().call_at(when, callback, *args, context=context)
+        self.timers.append(handle)
+        return handle
+
+    @property
+    def armed(self) -> int:
+        now = self.time()
+        return sum(not timer.cancelled() and timer.when() > now for timer in self.timers)
+
+
+class Log:
+    """What an attempt did, and when."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[float, str]] = []
+
+    def note(self, what: str) -> Callable[[], None]:
+        return lambda: self.events.append((asyncio.get_running_loop().time(), what))
+
+    def attempt(
+        self,
+        *,
+        sends: int = 3,
+        rto_s: float = 1.0,
+        slow_s: float | None = None,
+        timeout_s: float = 10.0,
+    ) -> Attempt:
+        return Attempt(
+            transmit=self.note("send"),
+            give_up=self.note("give up"),
+            on_slow=None if slow_s is None else self.note("slow"),
+            sends=sends,
+            rto_s=rto_s,
+            slow_s=slow_s or 0.0,
+            timeout_s=timeout_s,
+        )
+
+
+def start(attempts: Attempts, attempt: Attempt) -> Attempt:
+    attempts.start(attempt, now=asyncio.get_running_loop().time())
+    return attempt
+
+
+async def test_sends_again_after_doubling_waits_and_then_gives_up() -> None:
+    attempts, log = Attempts(asyncio.get_running_loop()), Log()
+    attempt = start(attempts, log.attempt(sends=3, rto_s=1.0, timeout_s=7.0))
+    await asyncio.sleep(100.0)
+    assert log.events == [(0.0, "send"), (1.0, "send"), (3.0, "send"), (7.0, "give up")]
+    assert attempt.sent == 3
+    assert attempt.stopped
+    assert len(attempts) == 0
+
+
+async def test_slow_is_told_once_between_the_sendings() -> None:
+    attempts, log = Attempts(asyncio.get_running_loop()), Log()
+    start(attempts, log.attempt(sends=2, rto_s=1.0, slow_s=0.5, timeout_s=3.0))
+    await asyncio.sleep(100.0)
+    assert log.events == [(0.0, "send"), (0.5, "slow"), (1.0, "send"), (3.0, "give up")]
+
+
+async def test_what_is_due_at_one_instant_is_all_done_then() -> None:
+    attempts, log = Attempts(asyncio.get_running_loop()), Log()
+    start(attempts, log.attempt(sends=2, rto_s=1.0, slow_s=1.0, timeout_s=3.0))
+    await asyncio.sleep(1.0)
+    await asyncio.sleep(0.0)
+    assert log.events == [(0.0, "send"), (1.0, "slow"), (1.0, "send")]
+
+
+async def test_a_stopped_attempt_is_never_heard_of_again() -> None:
+    attempts, log = Attempts(asyncio.get_running_loop()), Log()
+    attempt = start(attempts, log.attempt())
+    attempts.stop(attempt)
+    attempts.stop(attempt)
+    await asyncio.sleep(100.0)
+    assert log.events == [(0.0, "send")]
+    assert len(attempts) == 0
+
+
+@pytest.mark.parametrize("moment", ["slow", "give up"])
+async def test_an_attempt_may_stop_itself_and_others_that_are_due_with_it(moment: str) -> None:
+    attempts, log = Attempts(asyncio.get_running_loop()), Log()
+    slow_s, timeout_s = (1.0, 5.0) if moment == "slow" else (None, 1.0)
+    pair = [log.attempt(rto_s=1.0, slow_s=slow_s, timeout_s=timeout_s) for _ in range(2)]
+
+    def stop_both() -> None:
+        for attempt in pair:
+            attempts.stop(attempt)
+
+    for attempt in pair:
+        if moment == "slow":
+            attempt.on_slow = stop_both
+        else:
+            attempt.give_up = stop_both
+        start(attempts, attempt)
+    await asyncio.sleep(100.0)
+    assert log.events == [(0.0, "send"), (0.0, "send")]
+    assert len(attempts) == 0
+
+
+async def test_an_attempt_may_start_another_one_when_it_ends() -> None:
+    attempts, log = Attempts(asyncio.get_running_loop()), Log()
+    first = log.attempt(sends=1, timeout_s=1.0)
+    first.give_up = lambda: attempts.start(log.attempt(sends=1, timeout_s=0.5), now=1.0)
+    start(attempts, first)
+    await asyncio.sleep(100.0)
+    assert log.events == [(0.0, "send"), (1.0, "send"), (1.5, "give up")]
+
+
+async def test_close_ends_everything_and_a_later_start_works_all_the_same() -> None:
+    attempts, log = Attempts(asyncio.get_running_loop()), Log()
+    old = start(attempts, log.attempt())
+    attempts.close()
+    attempts.close()
+    assert len(attempts) == 0
+    start(attempts, log.attempt(sends=1, timeout_s=50.0))
+    attempts.stop(old)
+    await asyncio.sleep(100.0)
+    assert log.events == [(0.0, "send"), (0.0, "send"), (50.0, "give up")]
+
+
+def test_one_timer_of_the_loop_serves_any_number_of_attempts() -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, CountingLoop)
+        attempts, log, armed = Attempts(loop), Log(), []
+        started = []
+        for number in range(1000):
+            started.append(start(attempts, log.attempt(rto_s=10.0 - number / 1000, timeout_s=70.0)))
+            armed.append(loop.armed)
+        for attempt in started[::2]:
+            attempts.stop(attempt)
+        for _ in range(80):
+            await asyncio.sleep(1.0)
+            armed.append(loop.armed)
+        assert sum(what == "give up" for _, what in log.events) == 500
+        return armed
+
+    with asyncio.Runner(loop_factory=CountingLoop) as runner:
+        armed = runner.run(main())
+    assert max(armed) == 1
+    assert armed[-1] == 0
