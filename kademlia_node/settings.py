@@ -98,6 +98,9 @@ class Settings:
     store_share_per_author: float = 0.25  # of store_bytes_max, so that one author cannot fill us
     store_share_per_prefix: float = 0.25  # the same, for the subnet of the peer that sent it
     record_overhead_bytes: int = 256  # counted for each record beside its value
+    store_group_max: int = 256  # reads and writes of a disk store that share one commit
+    store_sweep_max: int = 1000  # expired records forgotten in one go; all others wait meanwhile
+    store_cache_bytes: int = 16 * 2**20  # of a disk store, in memory, beside the kernel's own
     too_far_factor: int = 3  # accept records up to this many times the radius of responsibility
     region_copies_factor: int = 3  # a put reaches at most this many times `copies` nodes
 

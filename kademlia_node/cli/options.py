@@ -68,7 +68,7 @@ def _remember_json(ctx: click.Context, _: click.Parameter, value: bool) -> bool:
 
 
 in_json = click.option(
-    "--json", "as_json", is_flag=True, callback=_remember_json, help="Print JSON."
+    "--json", "as_json", is_flag=True, is_eager=True, callback=_remember_json, help="Print JSON."
 )
 
 daemon_options = grouped(

@@ -102,8 +102,11 @@ def encode_opening(ts_us: int, caps: Capabilities, *, rid: int, request: Request
     return _pack([ts_us, caps.pack(), _request_fields(rid, request)])
 
 
-def decode_opening(payload: bytes) -> tuple[int, Capabilities, int, Request]:
-    """Read the payload of an INIT: ts_us, capabilities, rid, request; then zeros to the end."""
+def decode_opening(payload: bytes) -> tuple[int, Capabilities, int, Request | Refused]:
+    """Read the payload of an INIT: ts_us, capabilities, rid, request; then zeros to the end.
+
+    In place of a request that we cannot read comes the refusal to answer it with.
+    """
     reader = msgpack.Unpacker(None, use_list=True, raw=False, **_LIMITS)
     reader.feed(payload)
     try:
@@ -114,10 +117,14 @@ def decode_opening(payload: bytes) -> tuple[int, Capabilities, int, Request]:
     if payload.count(0, end) != len(payload) - end:
         raise MalformedMessage("padding is zeros")
     ts_us, caps, fields = _array(opening, 3)[:3]
-    rid, request = _read_message(fields)
+    ts_us, capabilities = _uint(ts_us), Capabilities.unpack(_uint(caps))
+    try:
+        rid, request = _read_message(fields)
+    except UnfitRequest as error:
+        return ts_us, capabilities, error.rid, Refused(error.code, error.detail)
     if not isinstance(request, Request):
         raise MalformedMessage("an opening asks")
-    return _uint(ts_us), Capabilities.unpack(_uint(caps)), rid, request
+    return ts_us, capabilities, rid, request
 
 
 def encode_reply(seen: Address, caps: Capabilities, *, rid: int, response: Response) -> bytes:

@@ -18,7 +18,7 @@ from kademlia_node.core.contact import Address, Contact, is_local, pack_address,
 from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.ids import solves_puzzle
 from kademlia_node.core.limiter import KeyedLimiter, TokenBucket
-from kademlia_node.core.message import Request, Response
+from kademlia_node.core.message import Refused, Request, Response
 from kademlia_node.core.network import Network, is_mac, mac
 from kademlia_node.core.session import Session
 from kademlia_node.errors import ForgedPacket, MalformedMessage
@@ -151,7 +151,7 @@ class Admitted:
     contact: Contact
     capabilities: Capabilities
     rid: int
-    request: Request
+    request: Request | Refused  # the latter: what we cannot carry out, and why
     sid: bytes
     noise: noise.Response
 

@@ -117,6 +117,7 @@ async def serve(
         async with node, AsyncExitStack() as stack:
             ready = await _open_control(node, plan, folder=folder, stack=stack, rng=rng)
             stack.callback(_save_peers, node, folder)
+            _save_peers(node, folder)  # whoever joined once finds back, though it be killed now
             await _tell(node, ready)
             on_ready(ready)
             while True:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 from kademlia_node.core import packet
@@ -21,6 +22,15 @@ from kademlia_node.net.ask import Asker, Listener
 from kademlia_node.settings import Settings
 
 Call = tuple[Address, bytes]  # who calls, and its name for the session
+
+
+@dataclass(slots=True)
+class _Given:
+    """The answer to one INIT: when it came, its mac1, and the RESP once there is one."""
+
+    begun: float
+    mac1: bytes
+    resp: bytes = b""
 
 
 class Callers:
@@ -43,14 +53,14 @@ class Callers:
         self._capabilities = capabilities
         self._transmit = transmit
         self._loop = asyncio.get_running_loop()
-        self._resps: OrderedDict[Call, bytes] = OrderedDict()  # b"" while it is being prepared
+        self._given: OrderedDict[Call, _Given] = OrderedDict()  # the oldest first
 
     def on_init(self, init: packet.Init, source: Address, *, now: float) -> Drop | None:
         """Answer an INIT, or say why it gets none (a RETRY is an answer)."""
-        resp = self._resps.get((source, init.sid))
-        if resp is not None:
-            if resp:
-                self._transmit(resp, source)
+        given = self._given.get((source, init.sid))
+        if given is not None:
+            if given.resp and given.mac1 == init.mac1:
+                self._transmit(given.resp, source)
             return None
         verdict = self._doorkeeper.consider(init, source, now=now)
         if isinstance(verdict, packet.Retry):
@@ -58,18 +68,26 @@ class Callers:
         elif isinstance(verdict, Drop):
             return verdict
         else:
+            self._given[source, init.sid] = _Given(now, init.mac1)
             self._admit(verdict)
         return None
 
     def on_confirmed(self, session: Session) -> None:
         """The caller has our RESP: there will be no repeats."""
-        self._resps.pop((session.peer.address, session.remote_sid), None)
+        self._given.pop((session.peer.address, session.remote_sid), None)
+
+    def sweep(self, *, now: float) -> None:
+        """Forget the answers that no repeat will ask for any more."""
+        begun_since = now - 2 * self._settings.timeout_s
+        while self._given and next(iter(self._given.values())).begun < begun_since:
+            self._given.popitem(last=False)
 
     def _admit(self, admitted: Admitted) -> None:
-        self._resps[admitted.contact.address, admitted.sid] = b""
-        if len(self._resps) > self._settings.half_open_max:
-            self._resps.popitem(last=False)
-        if isinstance(admitted.request, HARMLESS):
+        if len(self._given) > self._settings.half_open_max:
+            self._given.popitem(last=False)
+        if isinstance(admitted.request, Refused):
+            self._answer(admitted, admitted.request)
+        elif isinstance(admitted.request, HARMLESS):
             asker = Asker(admitted.contact, admitted.capabilities.server, confirmed=False)
             self._listener.serve(asker, admitted.request, partial(self._answer, admitted))
         else:
@@ -80,8 +98,8 @@ class Callers:
         resp, session = self._doorkeeper.answer(
             admitted, response, capabilities=self._capabilities(), now=now
         )
-        call = (admitted.contact.address, admitted.sid)
-        if call in self._resps:
-            self._resps[call] = resp
+        given = self._given.get((admitted.contact.address, admitted.sid))
+        if given is not None:
+            given.resp = resp
         self._sessions.add(session)
         self._transmit(resp, admitted.contact.address)

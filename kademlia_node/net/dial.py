@@ -6,6 +6,7 @@ Also the memory of contacts that stayed silent, so that false contacts cannot ai
 
 from __future__ import annotations
 
+import random
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,8 +14,10 @@ from dataclasses import dataclass, field
 from kademlia_node.core import packet
 from kademlia_node.core.contact import Address, Contact, is_local
 from kademlia_node.core.handshake import Opened, Opening
+from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.limiter import KeyedLimiter
 from kademlia_node.core.message import HARMLESS, Ping, Request
+from kademlia_node.core.network import Network
 from kademlia_node.errors import ForgedPacket, MalformedMessage
 from kademlia_node.net.ask import Ask
 from kademlia_node.net.attempts import Attempt, Attempts
@@ -23,6 +26,40 @@ from kademlia_node.settings import Settings
 COOKIES_MAX = 2  # RETRYs heeded per dial: one for the gate, one when its secret has rotated
 
 MakeOpening = Callable[[Contact, int, Request], Opening]
+
+
+class OpeningMaker:
+    """A `MakeOpening` for one identity; the timestamps of its openings only grow."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        *,
+        network: Network,
+        capabilities: Callable[[], Capabilities],
+        rng: random.Random,
+        wall: Callable[[], float],
+    ) -> None:
+        self._identity = identity
+        self._network = network
+        self._capabilities = capabilities
+        self._rng = rng
+        self._wall = wall
+        self._last_ts_us = 0
+
+    def __call__(self, contact: Contact, rid: int, request: Request) -> Opening:
+        """Begin a handshake; raises ForgedPacket for a refused public key."""
+        self._last_ts_us = max(int(self._wall() * 1e6), self._last_ts_us + 1)
+        return Opening(
+            contact,
+            identity=self._identity,
+            network=self._network,
+            capabilities=self._capabilities(),
+            ts_us=self._last_ts_us,
+            rid=rid,
+            request=request,
+            rng=self._rng,
+        )
 
 
 @dataclass(slots=True, eq=False)

@@ -16,7 +16,7 @@ from functools import partial
 
 from kademlia_node.core import codec, packet
 from kademlia_node.core.contact import Address, Contact
-from kademlia_node.core.handshake import Doorkeeper, Opening
+from kademlia_node.core.handshake import Doorkeeper
 from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.limiter import KeyedLimiter
 from kademlia_node.core.message import ErrorCode, Ping, Refused, Request, Response
@@ -27,7 +27,7 @@ from kademlia_node.errors import ForgedPacket, MalformedMessage, NoAnswer, PeerR
 from kademlia_node.net.ask import Ask, Asker, Listener, OnDone, OnSlow
 from kademlia_node.net.attempts import Attempt, Attempts
 from kademlia_node.net.callers import Callers
-from kademlia_node.net.dial import Dial, Dialer, patience
+from kademlia_node.net.dial import Dial, Dialer, OpeningMaker, patience
 from kademlia_node.net.pending import Pending
 from kademlia_node.net.transport import Listen, Transport
 from kademlia_node.net.who import Introductions
@@ -66,39 +66,55 @@ class Exchange:
         self.sessions = SessionTable(
             own_id=identity.id, settings=settings, is_pinned=listener.is_pinned
         )
-        self._callers = Callers(
-            Doorkeeper(identity, network=network, settings=settings, rng=rng),
-            sessions=self.sessions,
-            settings=settings,
-            listener=listener,
-            capabilities=lambda: self.capabilities,
-            transmit=self._transmit,
-        )
-        self._dialer = Dialer(
-            attempts=self._attempts,
-            settings=settings,
-            make_opening=self._make_opening,
-            transmit=self._transmit,
-            on_failed=self._on_dial_failed,
-        )
-        self._introductions = Introductions(
-            identity.public_key,
-            network=network,
-            attempts=self._attempts,
-            settings=settings,
-            rng=rng,
-            transmit=self._transmit,
-        )
+        self._callers = self._make_callers()
+        self._dialer = self._make_dialer()
+        self._introductions = self._make_introductions()
         self._pending = Pending(last_rid=rng.getrandbits(31), stop=self._attempts.stop)
         self._peer_limits: KeyedLimiter = KeyedLimiter(
             settings.requests_per_peer_per_s,
             settings.requests_per_peer_per_s,
             keys_max=settings.peer_limits_max,
         )
-        self._last_ts_us = 0
         self._written: OrderedDict[str, None] = OrderedDict()
         self.rtts = RttHistory(settings.rtt_samples)
         self.counts: Counter[str] = Counter()
+
+    def _make_callers(self) -> Callers:
+        return Callers(
+            Doorkeeper(
+                self._identity, network=self._network, settings=self._settings, rng=self._rng
+            ),
+            sessions=self.sessions,
+            settings=self._settings,
+            listener=self._listener,
+            capabilities=lambda: self.capabilities,
+            transmit=self._transmit,
+        )
+
+    def _make_dialer(self) -> Dialer:
+        return Dialer(
+            attempts=self._attempts,
+            settings=self._settings,
+            make_opening=OpeningMaker(
+                self._identity,
+                network=self._network,
+                capabilities=lambda: self.capabilities,
+                rng=self._rng,
+                wall=self._wall,
+            ),
+            transmit=self._transmit,
+            on_failed=self._on_dial_failed,
+        )
+
+    def _make_introductions(self) -> Introductions:
+        return Introductions(
+            self._identity.public_key,
+            network=self._network,
+            attempts=self._attempts,
+            settings=self._settings,
+            rng=self._rng,
+            transmit=self._transmit,
+        )
 
     @property
     def address(self) -> Address:
@@ -216,8 +232,8 @@ class Exchange:
         self._attempts.start(ask.attempt, now=now)
 
     def _send_data(self, ask: Ask) -> None:
-        assert ask.session is not None
         session = ask.session
+        assert session is not None
         counter, datagram = session.seal(codec.encode_request(ask.rid, ask.request))
         self._pending.on_sent(ask, counter)
         self._transmit(datagram, session.peer.address)
@@ -237,19 +253,6 @@ class Exchange:
         self._listener.on_silent(dial.contact)
         for ask in dial.asks:
             self._pending.finish(ask, None)
-
-    def _make_opening(self, contact: Contact, rid: int, request: Request) -> Opening:
-        self._last_ts_us = max(int(self._wall() * 1e6), self._last_ts_us + 1)
-        return Opening(
-            contact,
-            identity=self._identity,
-            network=self._network,
-            capabilities=self.capabilities,
-            ts_us=self._last_ts_us,
-            rid=rid,
-            request=request,
-            rng=self._rng,
-        )
 
     def _transmit(self, datagram: bytes, address: Address) -> None:
         assert self._transport is not None
@@ -276,8 +279,7 @@ class Exchange:
             case packet.Data():
                 return self._on_data(parsed, source, now=now)
             case packet.Init():
-                drop = self._callers.on_init(parsed, source, now=now)
-                if drop is not None:
+                if drop := self._callers.on_init(parsed, source, now=now):
                     self._refuse(f"init_{drop.name.lower()}")
             case packet.Resp():
                 return self._on_resp(parsed, source, now=now)
@@ -383,8 +385,6 @@ class Exchange:
         """Whether, as a client, we sent anything to this host: then a firewall lets it answer."""
         return host in self._written
 
-    # --- Learning ---------------------------------------------------------------------------------
-
     def _learn_rtt(self, session: Session, attempt: Attempt, *, now: float) -> None:
         """Only from what was sent once: else nobody knows which sending was answered (Karn)."""
         if attempt.sent == 1:
@@ -395,5 +395,6 @@ class Exchange:
         self._listener.on_alive(session.peer, server=session.capabilities.server)
 
     def sweep(self) -> None:
-        """Forget idle sessions; to be called every minute or so."""
+        """Forget idle sessions and old answers; to be called every minute or so."""
         self.sessions.sweep(now=self._loop.time())
+        self._callers.sweep(now=self._loop.time())

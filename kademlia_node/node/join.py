@@ -1,8 +1,8 @@
 """Getting into the network, and back into it: knock wherever it may help, then look around.
 
-A bootstrap address is a hint where to knock. So are the peers of an earlier run, and with anyone in
-the table there is no need to knock at all. Nobody answering is no error: we try again, and answer
-others meanwhile.
+A bootstrap address is a hint where to knock. So are the peers of an earlier run, and while anyone
+in the table answers there is no need to knock at all. Nobody answering is no error: we try again,
+and answer others meanwhile.
 """
 
 from __future__ import annotations
@@ -39,24 +39,28 @@ class Joiner:
         self._remembered = remembered
         self._resolve = resolve
         self._known_as_server = False
-        self.unreachable: list[str] = []
+        self.unreachable: tuple[str, ...] = ()
 
     @property
     def has_joined(self) -> bool:
-        """Whether we know anyone, and our neighbours know what we are."""
-        as_we_are = self._known_as_server == self._state.is_server
-        return len(self._state.table) > 0 and as_we_are
+        """Whether we know somebody, and our neighbours know what we are."""
+        return self._knows_somebody() and self._known_as_server == self._state.is_server
 
     async def join(self) -> bool:
         """Knock everywhere once, unless we know somebody; True when we do afterwards."""
         self._say_what_we_are()
-        if not len(self._state.table):
+        if not self._knows_somebody():
             await self._knock()
-        if not len(self._state.table):
+        if not self._knows_somebody():
             return False
         self._say_what_we_are()  # a knock may have made us a server
         await self._look_around()
         return True
+
+    def _knows_somebody(self) -> bool:
+        """Whether anyone is known who did not fall silent with all the others."""
+        table = self._state.table
+        return len(table) > 0 and not table.uplink_down
 
     def _say_what_we_are(self) -> None:
         """Client or server is said in handshakes: when that has changed, all begin anew.
@@ -91,23 +95,24 @@ class Joiner:
 
     async def _knock(self) -> None:
         """Call everyone we have a hint of, all at once, and wait until all have answered or not."""
-        self.unreachable = []
         async with asyncio.TaskGroup() as knocks:
-            for invite in self._bootstrap[:KNOCKS_MAX]:
-                knocks.create_task(self._follow(invite))
             for contact in self._remembered[:KNOCKS_MAX]:
                 knocks.create_task(self._ping(contact))
+            followed = [
+                knocks.create_task(self._follow(invite)) for invite in self._bootstrap[:KNOCKS_MAX]
+            ]
+        self.unreachable = tuple(complaint for task in followed if (complaint := task.result()))
 
-    async def _follow(self, invite: Invite) -> None:
+    async def _follow(self, invite: Invite) -> str | None:
+        """Knock where an invite says; what to complain of if nobody answered."""
         try:
             addresses = await self._resolve(invite.host, invite.port)
         except SetupError as error:
-            self.unreachable.append(f"{invite}: {error}")
-            return
+            return f"{invite}: {error}"
         for address in addresses:
             if await self._knock_at(address, invite.public_key):
-                return
-        self.unreachable.append(f"{invite}: no answer")
+                return None
+        return f"{invite}: no answer"
 
     async def _knock_at(self, address: Address, public_key: bytes | None) -> bool:
         """Whether anyone answers there, or it is ourselves who would."""

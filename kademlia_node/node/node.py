@@ -361,9 +361,12 @@ class Node:
         self._parts.server.serve(asker, request, reply)
 
     def on_alive(self, contact: Contact, *, server: bool) -> None:
-        """A peer was heard: servers belong in the table."""
+        """A peer was heard: servers belong in the table, clients do not, or no longer."""
+        table = self._parts.state.table
         if server:
-            self._parts.state.table.add(contact, now=self._parts.state.loop.time())
+            table.add(contact, now=self._parts.state.loop.time())
+        else:
+            table.remove(contact.id)
 
     def on_silent(self, contact: Contact) -> None:
         """A peer did not answer."""

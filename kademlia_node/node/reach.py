@@ -42,7 +42,7 @@ class Reach:
     def begin(self) -> None:
         """The socket is open: become a server at once if that is decided or plain."""
         host = self._state.exchange.address.host
-        if self._decided or (self._decided is None and host not in ANY and is_local(host)):
+        if self._decided or (self._decided is None and is_local(host)):
             self._become_server()
 
     def on_seen_as(self, address: Address, *, by: Contact) -> None:

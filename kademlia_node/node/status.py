@@ -57,7 +57,7 @@ async def report(
         records=usage.records,
         stored_bytes=usage.size_bytes,
         publications=publications,
-        unreachable=tuple(joiner.unreachable),
+        unreachable=joiner.unreachable,
         counters=dict(sorted((state.exchange.counts + state.counts).items())),
         chores={
             chore.name: (chore.runs, None if chore.last_run is None else now - chore.last_run)

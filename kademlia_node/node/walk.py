@@ -20,11 +20,6 @@ Visitor = Callable[[Step, Values], bool]
 """Sees every answer to a FIND_VALUE, may set the step's outcome; True ends the walk."""
 
 
-def keep_walking(step: Step, values: Values) -> bool:  # noqa: ARG001 - a Visitor
-    """The visitor of a walk that only wants to arrive."""
-    return False
-
-
 class Walk:
     """One walk. `await walk.run()`, or `start` it and be told by `on_end`."""
 
@@ -34,7 +29,7 @@ class Walk:
         target: bytes,
         request: FindNode | FindValue,
         *,
-        visit: Visitor = keep_walking,
+        visit: Visitor | None = None,
         radius: int = 0,
     ) -> None:
         """Prepare to ask `request` of ever closer nodes to `target`.
@@ -137,7 +132,7 @@ class Walk:
             step.outcome = StepOutcome.CLOSER
             named = self._state.credible(response.contacts, named_by=step.contact)
             self._lookup.on_reply(step.contact, named)
-            if isinstance(response, Values) and self._visit(step, response):
+            if self._visit and isinstance(response, Values) and self._visit(step, response):
                 self.end()
                 return
         else:

@@ -357,7 +357,6 @@ def test_what_is_no_message_is_refused(payload: bytes) -> None:
         packed(2**63, -1, [1, 5]),
         packed(1, 2**32, [1, 5]),
         packed(1, CLIENT.pack(), [0x81, 5]),
-        packed(1, CLIENT.pack(), [9, 5]),
         packed(1, CLIENT.pack(), 5),
         packed(1, CLIENT.pack(), [1, 5]) + b"\1",
         packed(1, CLIENT.pack(), [1, 5]) + bytes(OPENING_BYTES_MIN) + b"\1",
@@ -430,7 +429,7 @@ def test_mutated_messages_are_malformed_or_mean_what_they_say() -> None:
         reply = decoded_or_none(codec.decode_reply, payload)
         if read:
             assert codec.decode_message(encoded(*read)) == read
-        if opening:
+        if opening and not isinstance(opening[-1], Refused):
             ts_us, caps, rid, request = opening
             again = codec.encode_opening(ts_us, caps, rid=rid, request=request)
             assert codec.decode_opening(again) == opening
@@ -440,6 +439,19 @@ def test_mutated_messages_are_malformed_or_mean_what_they_say() -> None:
             assert codec.decode_reply(again) == reply
         accepted += any((read, opening, reply))
     assert MUTATIONS // 20 < accepted < MUTATIONS // 2, "the mutator tries both sides"
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "code"),
+    [([9, 5], ErrorCode.UNKNOWN_OP), ([3, 5, b"short"], ErrorCode.MALFORMED)],
+)
+def test_an_opening_that_cannot_be_carried_out_comes_with_its_refusal(
+    request_fields: list[object], code: ErrorCode
+) -> None:
+    *head, request = codec.decode_opening(packed(1, CLIENT.pack(), request_fields))
+    assert head == [1, CLIENT, 5]
+    assert isinstance(request, Refused)
+    assert request.code == code
 
 
 @given(st.binary(max_size=100))

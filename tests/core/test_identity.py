@@ -229,6 +229,14 @@ def test_a_card_is_refused_at_every_shorter_length() -> None:
             unpack_card(packed[:size])
 
 
+def test_a_card_names_at_most_four_addresses() -> None:
+    four = card(V4, V4, V4, V4)
+    five = replace(four, addresses=(V4,) * 5)
+    assert unpack_card(four.pack()) == four
+    with pytest.raises(MalformedMessage, match="too many"):
+        unpack_card(five.pack())
+
+
 def with_byte(place: int, value: int) -> Callable[[bytes], bytes]:
     return lambda packed: packed[:place] + bytes([value]) + packed[place + 1 :]
 

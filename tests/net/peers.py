@@ -180,9 +180,11 @@ class Sent:
 class World:
     """A network on which a round trip takes `RTT_S`, its peers, and everything that is sent."""
 
-    def __init__(self, *, seed: int = 1, suite: Suite | None = None) -> None:
+    def __init__(
+        self, *, seed: int = 1, suite: Suite | None = None, sim: SimNetwork | None = None
+    ) -> None:
         self.rng = Random(seed)
-        self.sim = SimNetwork(rng=self.rng, latency=FixedLatency(ONE_WAY_S), jitter_s=0.0)
+        self.sim = sim or SimNetwork(rng=self.rng, latency=FixedLatency(ONE_WAY_S), jitter_s=0.0)
         self.suite = suite or NullSuite()
         self.sent: list[Sent] = []
         self.sim.taps.append(self._tap)

@@ -80,6 +80,15 @@ async def test_sends_again_after_doubling_waits_and_then_gives_up() -> None:
     assert len(attempts) == 0
 
 
+async def test_an_attempt_that_is_due_before_all_others_is_not_kept_waiting() -> None:
+    attempts, late, early = Attempts(asyncio.get_running_loop()), Log(), Log()
+    start(attempts, late.attempt(sends=1, timeout_s=10.0))
+    start(attempts, early.attempt(sends=2, rto_s=1.0, timeout_s=2.0))
+    await asyncio.sleep(100.0)
+    assert early.events == [(0.0, "send"), (1.0, "send"), (2.0, "give up")]
+    assert late.events == [(0.0, "send"), (10.0, "give up")]
+
+
 async def test_slow_is_told_once_between_the_sendings() -> None:
     attempts, log = Attempts(asyncio.get_running_loop()), Log()
     start(attempts, log.attempt(sends=2, rto_s=1.0, slow_s=0.5, timeout_s=3.0))
@@ -111,7 +120,10 @@ async def test_an_attempt_may_stop_itself_and_others_that_are_due_with_it(moment
     slow_s, timeout_s = (1.0, 5.0) if moment == "slow" else (None, 1.0)
     pair = [log.attempt(rto_s=1.0, slow_s=slow_s, timeout_s=timeout_s) for _ in range(2)]
 
+    told = []
+
     def stop_both() -> None:
+        told.append(moment)
         for attempt in pair:
             attempts.stop(attempt)
 
@@ -124,6 +136,7 @@ async def test_an_attempt_may_stop_itself_and_others_that_are_due_with_it(moment
     await asyncio.sleep(100.0)
     assert log.events == [(0.0, "send"), (0.0, "send")]
     assert len(attempts) == 0
+    assert told == [moment]
 
 
 async def test_an_attempt_may_start_another_one_when_it_ends() -> None:

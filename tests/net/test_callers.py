@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 from random import Random
 
+import msgpack
 import pytest
 
+from kademlia_node.core import noise, packet
 from kademlia_node.core.contact import Address
 from kademlia_node.core.handshake import Opening
 from kademlia_node.core.identity import Capabilities, Identity
@@ -125,9 +127,43 @@ async def test_an_answer_that_is_ready_late_reaches_a_caller_that_fell_out() -> 
     await asyncio.sleep(0.2)
     bob.receive(opening(world, bob, FindValue(bytes(32))).packet, ELSEWHERE)
     bob.script.held[0](Values((), 0, b"", ()))
-    await asyncio.sleep(0.2)
+    assert world.kinds() == "INIT RESP"
+    bob.receive(world.sent[0].datagram, alice.address)
+    assert world.kinds() == "INIT RESP RETRY"  # answered, but no longer remembered
+    await asyncio.sleep(1.0)
     assert outcome.answers == [Values((), 0, b"", ())]
-    assert world.kinds() == "INIT RESP DATA"
+
+
+async def test_only_the_same_init_gets_the_same_answer() -> None:
+    world = World()
+    bob = await world.open()
+    init = opening(world, bob, Ping()).packet
+    other = packet.pack_init(init[1:9], init[9:-32], mac1_key=bytes(32))
+    bob.receive(init, ELSEWHERE)
+    for _ in range(3):
+        bob.receive(other, ELSEWHERE)
+    assert world.kinds() == "RESP"
+    bob.receive(init, ELSEWHERE)
+    assert world.kinds() == "RESP RESP"
+    assert world.sent[0].datagram == world.sent[1].datagram
+
+
+async def test_answers_that_no_repeat_will_ask_for_are_swept() -> None:
+    world = World()
+    bob = await world.open()
+    old, init = (opening(world, bob, Ping()).packet for _ in range(2))
+    bob.receive(old, ELSEWHERE)
+    await asyncio.sleep(4.0)
+    bob.receive(init, ELSEWHERE)
+    await asyncio.sleep(5.0)
+    assert world.kinds() == "RESP RESP"
+    bob.exchange.sweep()  # the first is 9 seconds old, the second 5
+    bob.receive(init, ELSEWHERE)
+    assert world.kinds() == "RESP RESP RESP"
+    await asyncio.sleep(0.1)
+    bob.exchange.sweep()
+    bob.receive(init, ELSEWHERE)
+    assert world.kinds() == "RESP RESP RESP RETRY"  # all that is left of it is its timestamp
 
 
 # --- Gates ----------------------------------------------------------------------------------------
@@ -202,6 +238,31 @@ async def test_only_harmless_requests_are_served_in_an_init(request_: Request) -
     (resp,) = world.of(Type.RESP, to=ELSEWHERE)
     assert bob.script.served == []
     assert b"this needs a session" in resp.datagram  # the null suite hides nothing
+
+
+@pytest.mark.parametrize(
+    ("fields", "says"), [([99, 7], b"op 99 is unknown"), ([3, 7, b"short"], b"32 bytes")]
+)
+async def test_an_opening_that_asks_what_we_cannot_read_is_refused(
+    fields: list[object], says: bytes
+) -> None:
+    world = World()
+    bob = await world.open()
+    caller, sid = Identity.generate(world.rng, suite=world.suite), bytes(8)
+    handshake = noise.Initiation(
+        world.suite,
+        static=caller.agreement,
+        ephemeral=world.suite.agreement_key(world.rng.randbytes(32)),
+        remote_static=world.suite.to_agreement(bob.identity.public_key),
+        prologue=NETWORK.prologue + sid,
+    )
+    payload = msgpack.packb([1, Capabilities(server=False).pack(), fields])
+    message = handshake.write(payload.ljust(packet.OPENING_BYTES_MIN, b"\0"))
+    mac1_key = NETWORK.mac1_key(bob.identity.public_key)
+    bob.receive(packet.pack_init(sid, message, mac1_key=mac1_key), ELSEWHERE)
+    assert world.kinds() == "RESP"
+    assert says in world.sent[0].datagram
+    assert bob.script.served == []
 
 
 async def test_who_is_not_let_in_is_counted_by_the_reason() -> None:

@@ -121,6 +121,19 @@ async def test_the_memory_of_the_silent_is_bounded() -> None:
     assert [sent.destination for sent in world.sent] == [silent[0].address]
 
 
+async def test_whoever_was_silent_last_is_remembered_longest() -> None:
+    world = World()
+    alice = await world.open(settings=settings(dead_contacts_max=2))
+    silent = [hearsay(n, address=Address(f"9.9.{n}.9", 9)) for n in range(3)]
+    for contact in (silent[0], silent[1], silent[0], silent[2]):
+        alice.send(contact, Ping(), proved=False, again=True)
+        await asyncio.sleep(2.0)
+    world.sent.clear()
+    for contact in silent:
+        alice.send(contact, Ping(), proved=False)
+    assert [sent.destination for sent in world.sent] == [silent[1].address]
+
+
 async def test_only_a_few_keys_are_tried_at_one_public_address() -> None:
     world = World()
     alice = await world.open()

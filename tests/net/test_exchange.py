@@ -29,6 +29,7 @@ from kademlia_node.core.record import make_blob
 from kademlia_node.core.session import Session
 from kademlia_node.errors import NoAnswer, PeerRefused
 from kademlia_node.net.exchange import Exchange
+from kademlia_node.sim import FixedLatency
 from tests.net.peers import NETWORK, RTT_S, SETTINGS, Outcome, Peer, World, polite, settings
 from tests.net.test_attempts import CountingLoop
 
@@ -156,6 +157,7 @@ async def test_an_old_session_is_replaced_in_the_background() -> None:
     assert session_of(bob, alice).remote_sid == session_of(alice, bob).local_sid
     await alice.exchange.ask(bob.contact, STORE)
     assert len(world.of(Type.INIT)) == 1
+    assert len(world.of(Type.DATA)) == 2 * 5 + 1 + 2  # one of them empty: the new session's first
 
 
 # --- What peers may do wrong ----------------------------------------------------------------------
@@ -269,6 +271,19 @@ async def test_a_peer_that_restarted_is_repaired_in_one_more_round_trip() -> Non
     await asyncio.sleep(RTT_S)
     assert [o.answers for o in outcomes] == [[Pong()], [Nodes(())]]
     assert alice.script.silent == []
+
+
+async def test_a_peer_that_restarted_counts_as_proved() -> None:
+    world = World()
+    alice, bob = await acquainted(world)
+    bob.exchange.sessions.clear()
+    outcome = alice.send(bob.contact, Ping())
+    await asyncio.sleep(0.15)  # the RESET is on its way, the DATA has arrived
+    lost = world.sim.partition([alice.address], [bob.address], both_ways=False)
+    await asyncio.sleep(10.0)
+    lost.heal()
+    assert outcome.answers == [None]
+    assert len(world.of(Type.INIT)) == SETTINGS.sends_max
 
 
 async def test_a_forged_reset_does_nothing() -> None:
@@ -412,6 +427,17 @@ async def test_a_request_made_because_of_the_end_ends_too() -> None:
     assert second.answers == [None]
 
 
+async def test_a_request_made_after_the_end_fails_but_not_at_once() -> None:
+    world = World()
+    alice, bob = await world.open(), await world.open()
+    await alice.exchange.close()
+    outcome = alice.send(bob.contact, Ping())
+    assert outcome.answers == []
+    await asyncio.sleep(0.0)
+    assert outcome.answers == [None]
+    assert world.sent == []
+
+
 async def test_a_request_that_failed_in_this_very_turn_ends_once() -> None:
     world = World()
     alice = await world.open()
@@ -451,6 +477,20 @@ async def test_a_slow_peer_is_told_of_once() -> None:
     await asyncio.sleep(1.0)
     assert outcome.answers == [Pong()]
     assert outcome.slow == 1
+
+
+async def test_a_near_peer_that_is_busy_is_given_half_a_second() -> None:
+    world = World()
+    world.sim.latency = FixedLatency(0.001)
+    alice, bob = await acquainted(world)
+    for _ in range(10):
+        await alice.exchange.ask(bob.contact, Ping())
+    bob.script.answers = lambda *_: None
+    outcomes = [alice.send(bob.contact, Ping()) for _ in range(2)]
+    await asyncio.sleep(0.45)
+    bob.script.held[0](Pong())
+    await asyncio.sleep(0.1)
+    assert sorted(map(str, [o.answers for o in outcomes])) == ["[None]", "[Pong()]"]
 
 
 async def test_slowness_is_told_once_even_over_a_handshake_and_two_sessions() -> None:

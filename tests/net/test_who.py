@@ -20,6 +20,7 @@ async def test_the_key_behind_a_bare_address_takes_one_round_trip_to_learn() -> 
     alice, bob = await world.open(), await world.open()
     assert await alice.exchange.who(bob.address) == bob.contact
     assert asyncio.get_running_loop().time() == pytest.approx(RTT_S)
+    await asyncio.sleep(10.0)
     assert world.kinds() == "WHO IAM"
     assert await alice.exchange.ask(bob.contact, Ping()) == Pong()
 

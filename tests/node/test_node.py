@@ -1,0 +1,382 @@
+"""The public object: how it starts and stops, what it says of itself, which arguments it takes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+import pytest
+
+from kademlia_node.core.contact import Address, Contact
+from kademlia_node.core.ids import solves_puzzle
+from kademlia_node.core.network import Network
+from kademlia_node.core.record import Record
+from kademlia_node.errors import (
+    KademliaError,
+    NoAnswer,
+    NotFound,
+    NotStored,
+    SetupError,
+    ValueTooLarge,
+)
+from kademlia_node.node.node import Node
+from kademlia_node.settings import INLINE_BYTES_MAX, Settings
+from kademlia_node.sim import run
+from kademlia_node.store.memory import MemoryStore
+from tests.node.network import HOUR, OPEN, SUITE, Neighbourhood, collect, contact_of
+
+NOBODY = Address("8.8.8.8", 4000)
+
+
+# --- Life -------------------------------------------------------------------------------------
+
+
+class ClosingStore(MemoryStore):
+    """Knows whether it was closed."""
+
+    closed = 0
+
+    async def close(self) -> None:
+        self.closed += 1
+
+
+@pytest.fixture
+async def nobody_left_behind() -> AsyncIterator[None]:
+    """No task survives the test."""
+    before = asyncio.all_tasks()
+    yield
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() <= before | {asyncio.current_task()}
+
+
+async def test_a_node_is_a_context_manager() -> None:
+    async with Neighbourhood() as here:
+        async with here.make(Node) as node:
+            await node.set("colour", b"blue")
+            assert await node.get("colour") == b"blue"
+            address = node.address
+        again = await here.start(host=address.host, port=address.port)
+        assert again.address == address
+
+
+@pytest.mark.usefixtures("nobody_left_behind")
+async def test_stopping_leaves_no_task_and_closes_the_store_once() -> None:
+    async with Neighbourhood() as here:
+        identity = here.new_identity()
+        store = ClosingStore(identity.id, settings=Settings())
+        node = await here.start(identity=identity, store=store)
+        await node.stop()
+        await node.stop()
+        assert store.closed == 1
+
+
+async def test_a_node_may_start_again() -> None:
+    async with Neighbourhood() as here:
+        first, second = await here.grow(2)
+        own_id = second.id
+        receipt = await second.put(b"blob")
+        await second.stop()
+        await second.start()
+        assert second.id == own_id
+        assert second.contacts() == [contact_of(first)]
+        assert await second.get(receipt.key) == b"blob"
+
+
+async def test_an_address_that_is_taken_is_one_clear_error_and_closes_the_store() -> None:
+    async with Neighbourhood() as here:
+        first = await here.start()
+        identity = here.new_identity()
+        store = ClosingStore(identity.id, settings=Settings())
+        taken = here.make(
+            Node, host=first.address.host, port=first.address.port, identity=identity, store=store
+        )
+        with pytest.raises(SetupError, match="in use"):
+            await taken.start()
+        assert store.closed == 1
+        await taken.stop()
+
+
+@pytest.mark.usefixtures("nobody_left_behind")
+async def test_a_start_that_is_cancelled_leaves_nothing_behind() -> None:
+    async with Neighbourhood() as here:
+        peers = [Contact(here.new_identity().public_key, NOBODY)]
+        node = here.make(Node, bootstrap=[str(NOBODY)], peers=peers, host="9.9.9.9", port=4000)
+        starting = asyncio.create_task(node.start())
+        await asyncio.sleep(1)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        await here.start(host="9.9.9.9", port=4000)
+
+
+@pytest.mark.usefixtures("nobody_left_behind")
+async def test_a_node_may_be_stopped_while_it_starts() -> None:
+    async with Neighbourhood() as here:
+        for bootstrap in (str(NOBODY), Contact(here.new_identity().public_key, NOBODY)):
+            peers = [bootstrap] if isinstance(bootstrap, Contact) else []
+            invites = [bootstrap] if isinstance(bootstrap, str) else []
+            node = here.make(Node, bootstrap=invites, peers=peers)
+            starting = asyncio.create_task(node.start())
+            await asyncio.sleep(1)
+            await node.stop()
+            async with asyncio.timeout(10):
+                await starting
+
+
+VERBS: dict[str, Callable[[Node], Any]] = {
+    "get": lambda node: node.get("colour"),
+    "put": lambda node: node.put(b"value"),
+    "set": lambda node: node.set("colour", b"blue"),
+    "withdraw": lambda node: node.withdraw(topic="cars"),
+    "find": lambda node: collect(node.find("cars")),
+    "lookup": lambda node: node.lookup(bytes(32)),
+    "ping": lambda node: node.ping(Contact(node.public_key, NOBODY)),
+    "ping by address": lambda node: node.ping(str(NOBODY)),
+}
+
+
+@pytest.mark.usefixtures("nobody_left_behind")
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("after_s", [0.01, 0.07, 0.13, 0.2])
+async def test_a_verb_under_way_ends_when_the_node_stops(verb: str, after_s: float) -> None:
+    async with Neighbourhood() as here:
+        await here.grow(8)
+        node = await here.start(server=False)
+        working = asyncio.create_task(VERBS[verb](node))
+        await asyncio.sleep(after_s)
+        await node.stop()
+        with suppress(KademliaError):
+            async with asyncio.timeout(5):
+                await working
+
+
+@pytest.mark.usefixtures("nobody_left_behind")
+async def test_a_stopped_node_answers_its_program_with_misses() -> None:
+    async with Neighbourhood() as here:
+        node = (await here.grow(3, server=True))[2]
+        client = await here.start(server=False)
+        await client.stop()
+        with pytest.raises(NotFound):
+            await client.get("colour")
+        with pytest.raises(NotStored):
+            await client.put(b"value")
+        with pytest.raises(NoAnswer):
+            await client.ping(contact_of(node))
+
+
+class StuckStore(ClosingStore):
+    """A disk that never comes back."""
+
+    async def get(self, key: bytes, *, wall: float) -> list[Record]:
+        await asyncio.Event().wait()
+        raise AssertionError("never set")
+
+
+@pytest.mark.usefixtures("nobody_left_behind")
+async def test_stopping_does_not_wait_for_what_is_being_served() -> None:
+    async with Neighbourhood() as here:
+        identity = here.new_identity()
+        store = StuckStore(identity.id, settings=Settings())
+        node = await here.start(identity=identity, store=store)
+        others = await here.grow(3)
+        reading = [asyncio.create_task(other.get("colour", default=None)) for other in others]
+        await asyncio.sleep(0.12)
+        async with asyncio.timeout(1):
+            await node.stop()
+        assert store.closed == 1
+        assert await asyncio.gather(*reading) == [None] * 3
+
+
+async def test_peers_outlive_the_death_of_one() -> None:
+    async with Neighbourhood() as here:
+        await here.grow(8)
+        receipt = await here.nodes[0].set("colour", b"blue")
+        holders = [node for node in here.nodes if node.id in {c.id for c in receipt.replicas}]
+        await holders[0].stop()
+        for node in here.nodes:
+            if node is not holders[0]:
+                assert await node.get("colour") == b"blue"
+
+
+# --- Identity ---------------------------------------------------------------------------------
+
+
+async def test_without_an_identity_one_is_found_that_solves_the_puzzle() -> None:
+    async with Neighbourhood() as here:
+        network = Network.open("puzzle", puzzle_bits=8)
+        options: dict[str, Any] = {
+            "network": network,
+            "listen": here.sim.listen,
+            "wall": here.sim.wall,
+            "suite": SUITE,
+        }
+        async with Node(rng=Random(1), **options) as node:
+            assert solves_puzzle(node.id, bits=8)
+        async with Node(rng=Random(1), server=False, **options) as client:
+            assert client.public_key != node.public_key  # the first key will do
+
+
+def test_the_same_chance_makes_the_same_run() -> None:
+    async def digest() -> tuple[bytes, str]:
+        async with Neighbourhood(seed=5) as here:
+            await here.grow(5)
+            await here.nodes[1].set("colour", b"blue")
+            await asyncio.sleep(HOUR)
+            return here.nodes[4].id, here.sim.trace_digest()
+
+    assert run(digest()) == run(digest())
+
+
+async def test_the_search_for_an_identity_lets_others_run() -> None:
+    async with Neighbourhood() as here:
+        node = Node(
+            network=Network.open("puzzle", puzzle_bits=11),
+            listen=here.sim.listen,
+            rng=Random(2),
+            wall=here.sim.wall,
+            suite=SUITE,
+        )
+        turns = 0
+        starting = asyncio.create_task(node.start())
+        while not starting.done():
+            await asyncio.sleep(0)
+            turns += 1
+        assert turns > 3
+        await node.stop()
+
+
+# --- What a node says of itself ---------------------------------------------------------------
+
+
+async def test_status_is_a_picture_of_the_node() -> None:
+    async with Neighbourhood() as here:
+        alice, bob = await here.grow(2)
+        await alice.set("colour", b"blue")
+        status = await alice.status()
+        assert status.id == alice.id.hex()
+        assert status.invite == str(alice.invite) == f"{alice.invite}"
+        assert (status.network, status.copies, status.role) == ("private", 3, "server")
+        assert (status.joined, status.uplink_down, status.peers) == (True, False, 1)
+        assert (status.records, status.publications) == (1, 1)
+        assert status.stored_bytes > 4
+        assert status.sessions == 1
+        assert status.counters["bytes_sent"] > 0
+        assert list(status.counters) == sorted(status.counters)
+        assert (await bob.status()).counters["served_Store"] == 1
+
+
+async def test_ping_measures_the_way_there_and_back() -> None:
+    async with Neighbourhood() as here:
+        alice, bob = await here.grow(2)
+        for peer in (contact_of(bob), bob.invite, str(bob.invite), str(bob.address)):
+            assert await alice.ping(peer) == pytest.approx(0.1, abs=0.01)
+
+
+async def test_ping_of_nobody_is_no_answer() -> None:
+    async with Neighbourhood() as here:
+        node = await here.start()
+        with pytest.raises(NoAnswer, match=str(NOBODY.port)):
+            await node.ping(str(NOBODY))
+        with pytest.raises(NoAnswer):
+            await node.ping(Contact(here.new_identity().public_key, NOBODY))
+        with pytest.raises(ValueError, match="HOST:PORT"):
+            await node.ping("nobody")
+
+
+async def test_lookup_names_the_closest() -> None:
+    async with Neighbourhood() as here:
+        await here.grow(5)
+        found, trace = await here.nodes[0].lookup(here.nodes[3].id)
+        assert found[0] == contact_of(here.nodes[3])
+        assert trace.target == here.nodes[3].id
+
+
+async def test_key_of_names_where_an_entry_is() -> None:
+    async with Neighbourhood() as here:
+        alice, bob = await here.grow(2)
+        commons = await alice.set("colour", b"blue")
+        own = await alice.set("colour", b"blue", own=True)
+        assert alice.key_of("colour") == bob.key_of("colour") == commons.key
+        assert bob.key_of("colour", author=alice.public_key) == own.key
+
+
+async def test_on_an_open_network_names_are_our_own() -> None:
+    async with Neighbourhood(OPEN) as here:
+        alice, bob = await here.grow(2)
+        await alice.set("colour", b"blue")
+        assert await alice.get("colour") == b"blue"
+        assert await bob.get("colour", default=None) is None
+        assert await bob.get("colour", author=alice.public_key) == b"blue"
+
+
+# --- Arguments --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [b"", b"x" * INLINE_BYTES_MAX, bytearray(b"y"), memoryview(b"z")])
+async def test_values_are_bytes_up_to_640(value: bytes) -> None:
+    async with Neighbourhood() as here:
+        node = await here.start()
+        receipt = await node.put(value)
+        assert await node.get(receipt.key) == bytes(value)
+        assert isinstance(await node.get(receipt.key), bytes)
+
+
+@pytest.mark.parametrize("slot", ["", "x" * 64, "ü" * 32, "a/b?\n"])
+async def test_names_are_text_up_to_64_bytes(slot: str) -> None:
+    async with Neighbourhood() as here:
+        node = await here.start()
+        await node.set(slot, b"blue")
+        assert await node.get(slot) == b"blue"
+
+
+BAD_CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
+    "a text as value": (
+        lambda node: node.put("text"),
+        TypeError,
+        r"bytes, not str: .*value\.encode\(\)",
+    ),
+    "a number as value": (lambda node: node.set("n", 7), TypeError, "bytes, not int$"),
+    "a long value": (lambda node: node.put(bytes(641)), ValueTooLarge, "641 bytes; at most 640"),
+    "a long announcement": (
+        lambda node: node.announce("t", bytes(641)),
+        ValueTooLarge,
+        "641 bytes",
+    ),
+    "bytes as name": (lambda node: node.get(b"name"), TypeError, "a name is text, not bytes"),
+    "a long name": (lambda node: node.set("ü" * 33, b""), ValueError, "66 bytes; at most 64"),
+    "a long slot": (lambda node: node.announce("t", b"", slot="x" * 65), ValueError, "65 bytes"),
+    "bytes as topic": (lambda node: node.announce(b"t", b""), TypeError, "a topic is text"),
+    "a short author": (lambda node: node.get("n", author=b"x"), ValueError, "32 bytes, not 1"),
+    "a text as author": (lambda node: node.get("n", author="x"), TypeError, "bytes, not str"),
+    "nothing to withdraw": (lambda node: node.withdraw(), ValueError, "either a name or a topic"),
+    "too much to withdraw": (
+        lambda node: node.withdraw("n", topic="t"),
+        ValueError,
+        "either a name or a topic",
+    ),
+}
+
+
+@pytest.mark.parametrize("call", BAD_CALLS)
+async def test_a_bad_argument_is_refused_with_a_word_on_what_to_do(call: str) -> None:
+    verb, error, message = BAD_CALLS[call]
+    async with Neighbourhood() as here:
+        node = await here.start()
+        with pytest.raises(error, match=message):
+            await verb(node)
+
+
+def test_a_bad_invite_is_refused_before_anything_starts() -> None:
+    with pytest.raises(ValueError, match="HOST:PORT"):
+        Node(bootstrap=["nowhere"], rng=Random(1))
+
+
+async def test_the_topic_to_find_is_text() -> None:
+    async with Neighbourhood() as here:
+        node = await here.start()
+        topic: Any = b"cars"
+        with pytest.raises(TypeError, match="a topic is text"):
+            node.find(topic)
