@@ -59,6 +59,8 @@ class Settings:
 
     reads: int = 3  # holders that must agree on the latest version of an entry
 
+    walk_max_s: float = 20.0  # liars can make a walk longer, but not longer than this
+
     # Exchange
     timeout_s: float = 2.5  # after this long at most a request has failed
     timeout_min_s: float = 0.5  # a busy machine is given this long, however near it is
@@ -108,10 +110,19 @@ class Settings:
 
     # Chores
     refresh_s: float = 3600.0  # Kademlia, section 2.3
+    refresh_every_s: float = 60.0  # one stale bucket at a time: waking up makes no burst
+    probe_calls_per_s: float = 1.0  # INITs that we send to strangers for others, in all
+    probe_calls_burst: float = 8.0
+    probe_helps_per_s: float = 0.1  # strangers that we ask to call one prefix
+    probe_helps_burst: float = 2.0
+    probe_prefixes_max: int = 1024
     probe_s: float = 600.0  # a client asks again whether strangers can reach it
     liveness_s: float = 300.0  # the quietest contact is pinged when it was silent this long
+    check_every_s: float = 15.0
+    checks_per_run: int = 8  # contacts pinged at once
     sweep_s: float = 60.0  # expired records and idle sessions
     join_retry_s: float = 2.0  # first pause while no bootstrap answers; doubles up to a minute
     join_retry_max_s: float = 60.0
     renew_after_s: float = 22 * 3600.0  # of EXPIRY_DEFAULT_S; jittered by a tenth
+    renew_every_s: float = 60.0  # what has become due meanwhile is renewed
     save_peers_s: float = 300.0

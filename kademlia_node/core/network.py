@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+
+from kademlia_node.settings import Settings
 
 SECRET_BYTES = 32
 MAC_BYTES = 16
@@ -92,6 +94,20 @@ class Network:
         """Seed number `attempt` of the commons key pair; the first with a canonical key counts."""
         assert self.secret is not None, "only a private network has a commons"
         return self._derive(b"kad1-commons" + attempt.to_bytes(4, "big"))
+
+    def adapt(self, settings: Settings) -> Settings:
+        """The settings without limits per subnet and per author, where members trust each other.
+
+        The commons is one author for all of them.
+        """
+        if self.prefix_limits:
+            return settings
+        return replace(
+            settings,
+            sessions_per_prefix_max=settings.sessions_max,
+            store_share_per_author=1.0,
+            store_share_per_prefix=1.0,
+        )
 
     def _derive(self, purpose: bytes) -> bytes:
         assert self.secret is not None

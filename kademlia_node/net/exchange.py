@@ -11,7 +11,6 @@ import asyncio
 import random
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
 from kademlia_node.core import codec, packet
@@ -52,9 +51,7 @@ class Exchange:
     ) -> None:
         self._identity = identity
         self._network = network
-        if not network.prefix_limits:
-            settings = replace(settings, sessions_per_prefix_max=settings.sessions_max)
-        self._settings = settings
+        self._settings = settings = network.adapt(settings)
         self._rng = rng
         self._wall = wall
         self._listener = listener

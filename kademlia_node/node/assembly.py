@@ -55,6 +55,7 @@ def make_state(
     listener: Listener,
 ) -> NodeState:
     """Who the node is, and what its verbs share; the arguments are those of `Node`."""
+    settings = network.adapt(settings)
     exchange = Exchange(
         identity=identity,
         network=network,

@@ -9,11 +9,6 @@ from kademlia_node.node.state import NodeState
 from kademlia_node.node.upkeep import Upkeep
 from kademlia_node.node.write import Writer
 
-CHECKS_PER_RUN = 8  # contacts pinged at once by the liveness chore
-LIVENESS_EVERY_S = 15.0
-RENEWALS_EVERY_S = 60.0
-REFRESH_EVERY_S = 60.0
-
 
 def plan_chores(
     upkeep: Upkeep, state: NodeState, *, joiner: Joiner, reach: Reach, writer: Writer
@@ -33,7 +28,7 @@ def plan_chores(
             await joiner.refresh(stale[0])
 
     async def check() -> None:
-        for contact in state.table.due_checks(state.loop.time(), CHECKS_PER_RUN):
+        for contact in state.table.due_checks(state.loop.time(), settings.checks_per_run):
             state.exchange.send(contact, Ping(), on_done=_ignore)
 
     async def renew() -> None:
@@ -44,9 +39,9 @@ def plan_chores(
         state.exchange.sweep()
 
     upkeep.add("measure", measure, every_s=settings.refresh_s, first_s=settings.measure_after_s)
-    upkeep.add("refresh", refresh, every_s=REFRESH_EVERY_S)
-    upkeep.add("check", check, every_s=LIVENESS_EVERY_S)
-    upkeep.add("renew", renew, every_s=RENEWALS_EVERY_S)
+    upkeep.add("refresh", refresh, every_s=settings.refresh_every_s)
+    upkeep.add("check", check, every_s=settings.check_every_s)
+    upkeep.add("renew", renew, every_s=settings.renew_every_s)
     upkeep.add("probe", reach.probe, every_s=settings.probe_s, first_s=settings.measure_after_s)
     upkeep.add("sweep", sweep, every_s=settings.sweep_s)
 

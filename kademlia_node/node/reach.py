@@ -16,10 +16,6 @@ from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.state import NodeState
 from kademlia_node.settings import EXPIRY_DEFAULT_S
 
-OTHER_PROBES_PER_S = 1.0  # calls that we make for others, in all
-PROBES_PER_PEER_PER_S = 0.1  # calls that one peer has others make for it
-PROBE_PEERS_MAX = 1024
-
 
 class Reach:
     """Our own reachability, and the calls by which peers find out theirs.
@@ -31,8 +27,13 @@ class Reach:
         self._state = state
         self._decided = server
         self._seen: Address | None = None
-        self._calls = TokenBucket(OTHER_PROBES_PER_S, 8)
-        self._asked: KeyedLimiter = KeyedLimiter(PROBES_PER_PEER_PER_S, 2, keys_max=PROBE_PEERS_MAX)
+        settings = state.settings
+        self._calls = TokenBucket(settings.probe_calls_per_s, settings.probe_calls_burst)
+        self._asked: KeyedLimiter = KeyedLimiter(
+            settings.probe_helps_per_s,
+            settings.probe_helps_burst,
+            keys_max=settings.probe_prefixes_max,
+        )
 
     @property
     def address(self) -> Address | None:

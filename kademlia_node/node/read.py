@@ -55,13 +55,14 @@ class Tally:
         if not records:
             return
         step.outcome = StepOutcome.VALUE
-        self.add_verified(records, path=step.path)
+        self.add_verified(records, path=step.path, complete=len(values.items) == values.count)
 
-    def add_verified(self, records: list[Record], *, path: int) -> None:
-        """Take what one holder, reached on this path, was seen to hold."""
+    def add_verified(self, records: list[Record], *, path: int, complete: bool = True) -> None:
+        """Take what one holder, reached on this path, was seen to hold; perhaps not all of it."""
         for record in merge([*self._records.values(), *records]):
             self._records[record.header.author, record.header.slot] = record
-        self._answers.append((path, _versions(records)))
+        if complete:
+            self._answers.append((path, _versions(records)))
 
     def latest(self) -> list[Record]:
         """The latest version of each entry, tombstones included."""
@@ -112,9 +113,7 @@ class Reader:
         walk = Walk(self._state, key.digest, FindValue(key.digest), visit=visit)
         if held:
             tally.add_verified(held, path=OUR_OWN)
-        if key.kind is Kind.BLOB and held:
-            walk.end()
-        else:
+        if not (held and key.kind is Kind.BLOB):
             await walk.run()
         return tally, walk
 

@@ -12,6 +12,7 @@ from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 
 from kademlia_node.core.contact import Contact, is_local, prefix
+from kademlia_node.core.ids import point
 from kademlia_node.core.key import Kind
 from kademlia_node.core.message import (
     ErrorCode,
@@ -52,6 +53,7 @@ class Server:
         self._reach = reach
         self._tasks: asyncio.TaskGroup | None = None
         self._serving = 0
+        self._turn = point(state.identity.id)  # as different as the holders are
 
     async def run(self) -> None:
         """Hold the tasks of what is being answered, until cancelled."""
@@ -108,7 +110,7 @@ class Server:
     async def _find_value(self, asker: Asker, request: FindValue, reply: Reply) -> None:
         records = await self._state.store.get(request.key, wall=self._state.wall())
         contacts = self.contacts_for(asker, request.key)
-        reply(fit(contacts, merge(records), known=request.known))
+        reply(fit(contacts, merge(records), known=request.known, turn=self._turn))
 
     async def _store(self, asker: Asker, request: Store, reply: Reply) -> None:
         reply(await self._judge_and_store(asker, request))
@@ -147,28 +149,42 @@ def snapshot_hash(records: Sequence[Record]) -> bytes:
     return hashlib.sha256(b"".join(record.header.pack() for record in records)).digest()
 
 
-def fit(contacts: Sequence[Contact], records: Sequence[Record], *, known: bytes) -> Values:
+def fit(
+    contacts: Sequence[Contact], records: Sequence[Record], *, known: bytes, turn: int = 0
+) -> Values:
     """The answer to a FIND_VALUE that fits one packet: 4 contacts, then items, then contacts.
 
-    The snapshot is told when the reader cannot compute it: when not all items fit.
+    The snapshot is told when the reader cannot compute it: when not all items fit. Then holders
+    begin at different records (`turn`), so that together they tell more than one of them can.
     """
     snapshot = snapshot_hash(records) if records else b""
     if records and known == snapshot:
         return Values(tuple(contacts[:CONTACTS_WITH_VALUE_MIN]), len(records), snapshot, ())
     named = list(contacts[:CONTACTS_WITH_VALUE_MIN])
-    room = VALUES_BYTES_MAX - sum(len(contact.pack()) + 2 for contact in named)
-    sizes = [len(record.header.pack()) + len(record.value) + 6 for record in records]
-    complete = sum(sizes) <= room
+    room = VALUES_BYTES_MAX - sum(_contact_bytes(contact) for contact in named)
+    complete = sum(_item_bytes(record) for record in records) <= room
     if not complete:
         room -= len(snapshot)
+        start = turn % len(records)
+        records = [*records[start:], *records[:start]]
+        if named and room < max(_item_bytes(record) for record in records):
+            room += _contact_bytes(named.pop())  # only where IPv6 contacts meet a full-size item
     items: list[Item] = []
-    for record, size in zip(records, sizes, strict=True):
-        if size <= room:
+    for record in records:
+        if _item_bytes(record) <= room:
             items.append(Item(record.header, record.value))
-            room -= size
-    for contact in contacts[CONTACTS_WITH_VALUE_MIN:CONTACTS_PER_ANSWER_MAX]:
-        room -= len(contact.pack()) + 2
+            room -= _item_bytes(record)
+    for contact in contacts[len(named) : CONTACTS_PER_ANSWER_MAX]:
+        room -= _contact_bytes(contact)
         if room < 0:
             break
         named.append(contact)
     return Values(tuple(named), len(records), b"" if complete else snapshot, tuple(items))
+
+
+def _contact_bytes(contact: Contact) -> int:
+    return len(contact.pack()) + 2
+
+
+def _item_bytes(record: Record) -> int:
+    return len(record.header.pack()) + len(record.value) + 6

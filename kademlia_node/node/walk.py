@@ -58,9 +58,10 @@ class Walk:
         self.trace = Trace(target)
         self._started = state.loop.time()
         self._ended: asyncio.Future[None] = state.loop.create_future()
+        self._deadline: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
-        """Walk until the machine is done or the visitor has seen enough."""
+        """Walk until the machine is done, the visitor has seen enough, or `walk_max_s` are over."""
         self.start()
         try:
             await self._ended
@@ -70,6 +71,7 @@ class Walk:
     def start(self) -> None:
         """Send the first queries; the rest follows from the answers."""
         self._started = self._state.loop.time()
+        self._deadline = self._state.loop.call_later(self._state.settings.walk_max_s, self.end)
         self._go_on()
 
     def closest(self, count: int) -> list[Contact]:
@@ -89,6 +91,8 @@ class Walk:
         """Stop here. Queries under way are answered into the void."""
         if self.ended:
             return
+        if self._deadline is not None:
+            self._deadline.cancel()
         self.trace.hops = self._lookup.hops
         self.trace.duration_s = self._elapsed()
         self._ended.set_result(None)

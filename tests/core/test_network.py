@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kademlia_node.core.network import Network, is_mac, mac
+from kademlia_node.settings import Settings
 
 SECRET = b"thirty-two bytes known to a few."
 KEY = bytes(range(32))
@@ -130,3 +131,11 @@ def test_a_mac_of_another_key_or_message_is_refused() -> None:
     assert not is_mac(tag, key=b"other", message=b"message")
     assert not is_mac(tag, key=b"key", message=b"other")
     assert not is_mac(tag[:15], key=b"key", message=b"message")
+
+
+def test_among_members_no_author_and_no_subnet_has_a_share_of_its_own() -> None:
+    settings = Settings()
+    adapted = Network.private(bytes(32)).adapt(settings)
+    assert adapted.store_share_per_author == adapted.store_share_per_prefix == 1.0
+    assert adapted.sessions_per_prefix_max == settings.sessions_max
+    assert Network.open().adapt(settings) is settings

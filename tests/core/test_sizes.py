@@ -182,7 +182,9 @@ def test_values_fit_whatever_is_known(contact: Contact, records: int) -> None:
             held = [record(length=length)] * records
             values = fit([contact] * count, held, known=b"")
             assert max(sizes(values)) <= PACKET_BYTES_MAX
-            assert len(values.contacts) >= min(count, CONTACTS_WITH_VALUE_MIN)
+            crowded = contact is IPV6 and length == INLINE_BYTES_MAX and records > 1
+            least = CONTACTS_WITH_VALUE_MIN - crowded  # one gives way to a full-size item
+            assert len(values.contacts) >= min(count, least)
             known = fit([contact] * count, held, known=values.snapshot or b"none")
             assert max(sizes(known)) <= PACKET_BYTES_MAX
 
@@ -193,9 +195,6 @@ def test_a_single_record_is_always_told(contact: Contact) -> None:
         assert len(fit([contact] * count, [LARGEST], known=b"").items) == 1
 
 
-@pytest.mark.xfail(
-    strict=True, reason="4 IPv6 contacts and a snapshot leave 848 B, the largest item has 860 B"
-)
 def test_of_several_records_at_least_one_is_told() -> None:
     assert fit(NEARER, [LARGEST, LARGEST], known=b"").items
 

@@ -21,6 +21,7 @@ from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record, make_entry
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.net.exchange import Exchange
+from kademlia_node.net.transport import Receive, Transport
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim import NullSuite, SimNetwork
@@ -87,6 +88,15 @@ class Neighbourhood:
         await node.start()
         return node
 
+    async def start_everywhere(self, host: str, **options: Any) -> Node:
+        """A node that is bound to all interfaces, and does not know that it is at `host`."""
+
+        async def listen(_host: str, _port: int, receive: Receive) -> Transport:
+            transport = await self.sim.listen(host, 4000, receive)
+            return _Unspecific(transport)
+
+        return await self.start(server=None, listen=listen, **options)
+
     async def grow(self, count: int, **options: Any) -> list[Node]:
         return [await self.start(**options) for _ in range(count)]
 
@@ -148,6 +158,16 @@ class Puppet(Node):
             super().serve(asker, request, reply)
         elif scripted is not SILENCE:
             reply(scripted)
+
+
+class _Unspecific:
+    """A socket that knows only that it is bound to all interfaces."""
+
+    address = Address("0.0.0.0", 4000)
+
+    def __init__(self, transport: Transport) -> None:
+        self.send = transport.send
+        self.close = transport.close
 
 
 class Stranger:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from kademlia_node.core.contact import Address, Contact
-from kademlia_node.core.invite import Invite
+from kademlia_node.core.invite import Invite, parse_invite
 from tests.node.network import HOUR, OPEN, Neighbourhood, contact_of
 
 FIRST = "9.9.9.9:4000"
@@ -93,11 +93,13 @@ async def test_a_node_starts_while_no_bootstrap_answers_and_joins_when_one_appea
         assert await waiting.get("colour", default=None) is None
 
 
-async def test_knocking_backs_off_to_once_a_minute() -> None:
+@pytest.mark.parametrize("with_key", [False, True])
+async def test_knocking_backs_off_to_once_a_minute(with_key: bool) -> None:
     async with Neighbourhood() as here:
         knocks: list[float] = []
         here.sim.taps.append(lambda *_: knocks.append(now()))
-        await here.start(bootstrap=[NOBODY])
+        key = here.new_identity().public_key if with_key else None
+        await here.start(bootstrap=[replace(parse_invite(NOBODY), public_key=key)])
         await asyncio.sleep(HOUR)
         starts = [b for a, b in zip([-9.0, *knocks], knocks, strict=False) if b - a > 2]
         pauses = [later - earlier for earlier, later in pairwise(starts)]
@@ -191,9 +193,8 @@ async def test_who_turns_out_to_be_local_is_known_as_a_server_by_all_it_knocked_
     async with Neighbourhood(OPEN) as here:
         hosts = [f"192.168.1.{number}" for number in range(1, 6)]
         seeds = [await here.start(bootstrap=[], host=host) for host in hosts]
-        node = await here.start(
-            bootstrap=[seed.invite for seed in seeds], host="192.168.1.9", server=None
-        )
+        node = await here.start_everywhere("192.168.1.9", bootstrap=[s.invite for s in seeds])
         assert (await node.status()).role == "server"
         await asyncio.sleep(1)
-        assert all(contact_of(node) in seed.contacts() for seed in seeds)
+        seen_at = Contact(node.public_key, Address("192.168.1.9", 4000))
+        assert all(seen_at in seed.contacts() for seed in seeds)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
-from typing import Any
 
 import pytest
 
@@ -156,30 +155,10 @@ async def test_at_a_local_address_a_node_is_a_server_at_once(host: str) -> None:
         assert await role_of(await here.start(host=host, server=None)) == "server"
 
 
-async def listen_everywhere(sim: SimNetwork, host: str, receive: Receive) -> Transport:
-    """A socket that knows only that it is bound to all interfaces."""
-
-    class Unspecific:
-        address = Address("0.0.0.0", 4000)
-
-        def __init__(self, transport: Transport) -> None:
-            self.send = transport.send
-            self.close = transport.close
-
-    return Unspecific(await sim.listen(host, 4000, receive))
-
-
-async def start_everywhere(here: Neighbourhood, host: str, **options: Any) -> Node:
-    async def listen(_host: str, _port: int, receive: Receive) -> Transport:
-        return await listen_everywhere(here.sim, host, receive)
-
-    return await here.start(server=None, listen=listen, **options)
-
-
 async def test_a_node_learns_from_its_neighbours_that_it_is_local() -> None:
     async with Neighbourhood(OPEN) as here:
         await here.start(host="192.168.1.1")
-        node = await start_everywhere(here, "192.168.1.2")
+        node = await here.start_everywhere("192.168.1.2")
         assert await role_of(node) == "server"
         assert (node.invite.host, node.invite.port) == ("192.168.1.2", 4000)
 
@@ -188,7 +167,7 @@ async def test_a_public_peer_cannot_make_us_believe_that_we_are_local() -> None:
     """It would make servers of nodes that nobody can reach."""
     async with Neighbourhood(OPEN) as here:
         await here.start()
-        node = await start_everywhere(here, "192.168.1.2")  # seen so, as if there were no NAT
+        node = await here.start_everywhere("192.168.1.2")  # seen so, as if there were no NAT
         assert node.contacts() != []
         assert await role_of(node) == "client"
         assert node.invite.host == "0.0.0.0"
@@ -196,7 +175,7 @@ async def test_a_public_peer_cannot_make_us_believe_that_we_are_local() -> None:
 
 async def test_a_card_is_empty_while_we_do_not_know_where_we_are() -> None:
     async with Neighbourhood() as here:
-        node = await start_everywhere(here, "192.168.1.2", bootstrap=[])
+        node = await here.start_everywhere("192.168.1.2", bootstrap=[])
         stranger = await here.stranger(host="192.168.1.3")
         seen_at = Contact(node.public_key, Address("192.168.1.2", 4000))
         assert await stranger.exchange.ask(seen_at, Identify()) == Identified(b"")
@@ -248,9 +227,13 @@ async def test_few_calls_are_made_for_all_and_none_to_local_addresses() -> None:
             return answer.accepted
 
         assert not await asked_to_call("10.0.0.1")
+        called: list[Address] = []
+        here.sim.taps.append(lambda _, destination, __: called.append(destination))
         accepted = [await asked_to_call(f"9.9.{number}.9") for number in range(20)]
         assert 8 <= sum(accepted) <= 12
         assert accepted[:8] == [True] * 8
+        await asyncio.sleep(10)
+        assert called.count(Address("9.9.0.9", 4000)) == 2
 
 
 async def test_on_a_private_network_too_a_stranger_must_call() -> None:

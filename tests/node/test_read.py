@@ -89,7 +89,7 @@ async def test_a_miss_tells_who_was_asked_and_what_they_said() -> None:
         assert trace.count(StepOutcome.CLOSER) == 3
         assert trace.target == reader.key_of("colour").digest
         assert "3 closer, 1 silent" in trace.summary()
-        assert trace.duration_s > 0.1
+        assert 0.1 < trace.duration_s < 2.6
 
 
 async def test_a_miss_of_a_node_alone_says_that_nobody_is_known() -> None:
@@ -329,17 +329,28 @@ async def test_a_find_ends_though_the_last_to_be_asked_is_silent() -> None:
 
 
 async def test_a_find_that_is_left_early_asks_no_further() -> None:
-    async with Neighbourhood(settings=Settings(paths=1, parallel=1, reads=1)) as here:
+    async with Neighbourhood(settings=Settings(paths=1, parallel=1)) as here:
         puppets = await here.grow_puppets(12)
         reader = await here.start(server=False)
-        await puppets[0].announce("cars", b"one")
-        puppets[5].answer = lambda request: SILENCE if isinstance(request, FindValue) else None
+        topic, asked = topic_key(b"cars"), 0
+
+        def another_entry(request: Request) -> Response | None:
+            """No two holders agree, so there is always more to ask."""
+            nonlocal asked
+            if not isinstance(request, FindValue):
+                return None
+            asked += 1
+            one = topic_entry(here.new_identity(), topic, b"x", expires=here.sim.wall() + DAY)
+            return showing((one.header, one.value))
+
+        for puppet in puppets:
+            puppet.answer = another_entry
         found = reader.find("cars")
-        assert (await anext(found)).value == b"one"
+        assert (await anext(found)).value == b"x"
         await found.aclose()  # type: ignore[attr-defined]
-        sent = here.sim.sent.datagrams
-        await asyncio.sleep(0.3)
-        assert here.sim.sent.datagrams - sent < 10
+        assert asked == 3
+        await asyncio.sleep(10)
+        assert asked == 4  # it was on its way
 
 
 def hold_nothing(request: Request) -> Response | None:

@@ -403,6 +403,12 @@ async def test_beyond_serving_max_requests_are_refused_and_room_comes_again() ->
         await asyncio.sleep(20)
         answers = await asyncio.gather(*(stranger.ask(node, FindValue(TARGET)) for _ in range(3)))
         assert answers == [Values((), 0, b"", ())] * 3
+        store.seek_s = 10.0
+        replies.clear()
+        for _ in range(8):
+            stranger.exchange.send(contact_of(node), FindValue(TARGET), on_done=replies.append)
+        await asyncio.sleep(0.12)
+        assert len(replies) == 5
 
 
 async def test_a_node_that_does_not_run_is_busy() -> None:

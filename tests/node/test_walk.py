@@ -119,14 +119,18 @@ async def test_a_walk_that_was_left_hears_no_more() -> None:
         assert waiting > 0
 
 
-async def test_a_cancelled_lookup_ends() -> None:
-    async with Neighbourhood() as here:
+async def test_a_cancelled_lookup_asks_no_further() -> None:
+    async with Neighbourhood(settings=Settings(paths=1, parallel=1)) as here:
         seeker, *_ = await here.grow(8)
+        await asyncio.sleep(1)
+        sent = here.sim.sent.datagrams
         looking = asyncio.create_task(seeker.lookup(TARGET))
         await asyncio.sleep(0.03)
         looking.cancel()
         with pytest.raises(asyncio.CancelledError):
             await looking
+        await asyncio.sleep(1)
+        assert here.sim.sent.datagrams - sent == 2
         found, _ = await seeker.lookup(TARGET)
         assert len(found) == 7
 

@@ -43,7 +43,7 @@ from kademlia_node.core.message import (
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import make_blob, make_entry
 from kademlia_node.net import dial, exchange
-from kademlia_node.node import reach, serve, write
+from kademlia_node.node import serve, write
 from kademlia_node.settings import Settings
 from tests.protocol.second_implementation import read_handshake
 
@@ -279,8 +279,6 @@ ELSEWHERE: tuple[tuple[ModuleType, str, str], ...] = (
     (handshake, "PREFIXES_MAX", "prefixes whose INITs are counted"),
     (dial, "COOKIES_MAX", "RETRYs heeded per handshake"),
     (exchange, "RESETS_MAX", "times one request is begun anew after a RESET"),
-    (reach, "OTHER_PROBES_PER_S", "calls made for others by PROBE, at most 8 at once"),
-    (reach, "PROBES_PER_PEER_PER_S", "PROBEs passed on per prefix, at most 2 at once"),
     (write, "WRITES_MAX", "tries of a write that meets newer versions"),
     (lookup, "ADDRESSES_MAX", "addresses of one ID that a lookup tries"),
     (replica, "ESTIMATES_MIN", "estimates before the size of the network counts as known"),
