@@ -23,6 +23,7 @@ CONTACTS_WITH_VALUE_MIN: Final = 4  # a reader learns closer holders even from a
 SLOT_BYTES_MAX: Final = 64  # one author's name for one of its entries
 INLINE_BYTES_MAX: Final = 640  # value + header + 4 IPv6 contacts still fit PACKET_BYTES_MAX
 VALUES_BYTES_MAX: Final = 1088  # of contacts and items: what a RESP leaves of 1200 B
+PROBE_PADDING_BYTES: Final = 230  # two INITs to a stranger are at most 3x the PROBE they follow
 CARD_ADDRESSES_MAX: Final = 4  # an IPv4, an IPv6, and one spare of each
 
 # --- Records --------------------------------------------------------------------------------------
@@ -112,10 +113,11 @@ class Settings:
     refresh_s: float = 3600.0  # Kademlia, section 2.3
     refresh_every_s: float = 60.0  # one stale bucket at a time: waking up makes no burst
     probe_calls_per_s: float = 1.0  # INITs that we send to strangers for others, in all
-    probe_calls_burst: float = 8.0
+    probe_calls_burst: float = 8.0  # at once
+    probe_host_s: float = 60.0  # between two such calls to one host, whoever asks
     probe_helps_per_s: float = 0.1  # strangers that we ask to call one prefix
-    probe_helps_burst: float = 2.0
-    probe_prefixes_max: int = 1024
+    probe_helps_burst: float = 2.0  # at once
+    probe_keys_max: int = 1024  # prefixes and hosts that those limits remember
     probe_s: float = 600.0  # a client asks again whether strangers can reach it
     liveness_s: float = 300.0  # the quietest contact is pinged when it was silent this long
     check_every_s: float = 15.0

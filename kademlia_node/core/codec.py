@@ -44,7 +44,12 @@ from kademlia_node.core.message import (
 )
 from kademlia_node.core.record import unpack_header
 from kademlia_node.errors import MalformedMessage
-from kademlia_node.settings import CONTACTS_PER_ANSWER_MAX, INLINE_BYTES_MAX, PACKET_BYTES_MAX
+from kademlia_node.settings import (
+    CONTACTS_PER_ANSWER_MAX,
+    INLINE_BYTES_MAX,
+    PACKET_BYTES_MAX,
+    PROBE_PADDING_BYTES,
+)
 
 RESPONSE_BIT = 0x80
 ERROR = 0xFF
@@ -187,7 +192,7 @@ def _request_fields(rid: int, request: Request) -> list[Any]:
         case Identify():
             return [int(Op.IDENTIFY), rid]
     wanted = request.contact
-    return [int(Op.PROBE), rid, wanted.pack() if wanted else None]
+    return [int(Op.PROBE), rid, wanted.pack() if wanted else None, bytes(PROBE_PADDING_BYTES)]
 
 
 def _response_fields(rid: int, response: Response) -> list[Any]:
@@ -224,7 +229,9 @@ def _read_find_value(body: list[Any]) -> FindValue:
 
 
 def _read_probe(body: list[Any]) -> Probe:
-    (contact,) = _at_least(body, 1)
+    contact, padding = _at_least(body, 2)
+    if padding != bytes(PROBE_PADDING_BYTES):
+        raise MalformedMessage("a PROBE is padded with zeros")
     return Probe(None if contact is None else unpack_contact(_bytes(contact)))
 
 

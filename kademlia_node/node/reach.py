@@ -32,7 +32,10 @@ class Reach:
         self._asked: KeyedLimiter = KeyedLimiter(
             settings.probe_helps_per_s,
             settings.probe_helps_burst,
-            keys_max=settings.probe_prefixes_max,
+            keys_max=settings.probe_keys_max,
+        )
+        self._called: KeyedLimiter = KeyedLimiter(
+            1 / settings.probe_host_s, 1, keys_max=settings.probe_keys_max
         )
 
     @property
@@ -104,7 +107,8 @@ class Reach:
 
     def _call(self, contact: Contact, *, now: float) -> bool:
         """One INIT, as to any hearsay: at most two sendings, a few keys per address and minute."""
-        if is_local(contact.address.host) or not self._calls.take(now):
+        host = contact.address.host
+        if is_local(host) or not self._called.take(host, now) or not self._calls.take(now):
             return False
         self._state.exchange.send(contact, Ping(), on_done=_ignore, proved=False)
         return True

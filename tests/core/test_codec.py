@@ -194,7 +194,7 @@ def test_messages_on_the_wire() -> None:
         "9303ceffffffff" + "c420" + "74" * 32
     )
     assert codec.encode_response(5, Refused(ErrorCode.BUSY, "x")).hex() == "94ccff0504a178"
-    assert codec.encode_request(5, Probe()).hex() == "930605c0"
+    assert codec.encode_request(5, Probe()).hex() == "940605c0c4e6" + 230 * "00"
     assert codec.encode_response(5, Probed(accepted=True)).hex() == "93cc8605c3"
 
 

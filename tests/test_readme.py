@@ -1,0 +1,52 @@
+"""What the README tells people to type, typed."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+pytestmark = pytest.mark.net  # starts processes
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_python_examples_run() -> None:
+    private, swarm = blocks("python")
+    ran = subprocess.run(
+        [sys.executable, "-c", private], check=False, capture_output=True, timeout=60
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    assert ran.stdout.split() == [b"b'blue'", b"[b'kademlia.pdf']"]
+    subprocess.run([sys.executable, "-c", swarm], check=True, timeout=60)
+
+
+def test_the_command_line_examples_run(tmp_path: Path) -> None:
+    (session,) = blocks("sh")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shell = subprocess.Popen(
+        ["bash", "-euc", session + "kill $(jobs -p); wait"],
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = shell.communicate(timeout=90)
+    except subprocess.TimeoutExpired:
+        os.killpg(shell.pid, signal.SIGKILL)
+        raise
+    assert shell.returncode == 0, stderr.decode()
+    said = stdout.decode()
+    assert "blue" in said
+    assert "blob-" in said
+    assert "exit code 1" in said
+    assert said.count("kademlia.pdf") == 2  # found by the daemon, and without it
