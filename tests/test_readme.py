@@ -50,3 +50,8 @@ def test_the_command_line_examples_run(tmp_path: Path) -> None:
     assert "blob-" in said
     assert "exit code 1" in said
     assert said.count("kademlia.pdf") == 2  # found by the daemon, and without it
+
+
+def test_the_first_example_says_hello() -> None:
+    hello = [sys.executable, str(ROOT / "examples" / "hello.py")]
+    assert b"hello, world" in subprocess.run(hello, check=True, capture_output=True).stdout

@@ -133,28 +133,24 @@ class Writer:
             self._keep(record, draft.author)
         return receipt
 
-    async def renew_due(self) -> int:
-        """Renew what is due; returns how many records were renewed."""
+    async def renew_due(self) -> None:
+        """Renew what is due; what nobody takes stays due."""
         wall = self._state.wall()
         due = [place for place, held in self.publications.items() if held.renew_at <= wall]
-        renewed = 0
         for place in due:
             held = self.publications.get(place)
             if held is not None:
-                renewed += await self._renew(place, held)
-        return renewed
+                await self._renew(place, held)
 
-    async def _renew(self, place: Place, held: Publication) -> bool:
+    async def _renew(self, place: Place, held: Publication) -> None:
         record = self._later(held.record, held.author)
         deposit, receipt = await self._hand_out(Key(held.record.header.kind, place[0]), record)
         if self.publications.get(place) is not held:
-            return False  # rewritten or withdrawn meanwhile
+            return  # rewritten or withdrawn meanwhile
         if deposit.newest is not None and deposit.newest.version > record.header.version:
             del self.publications[place]  # another device of the author has moved on
-            return False
-        if receipt.replicas:
+        elif receipt.replicas:
             self._keep(record, held.author)
-        return bool(receipt.replicas)
 
     def _later(self, record: Record, author: Identity | None) -> Record:
         """The same version with a later expiry."""

@@ -259,6 +259,23 @@ async def test_a_topic_is_the_union_of_what_its_authors_announce() -> None:
             assert {e.value: e.author for e in found} == {a.id: a.public_key for a in authors}
 
 
+async def test_the_holders_of_a_crowded_topic_tell_different_entries() -> None:
+    """More than one packet holds; to page through all of them is for a later version."""
+    async with Neighbourhood() as here:
+        await here.grow(12)
+        for node in here.nodes:
+            await node.announce("cars", node.id)
+        holder = nearest(topic_key(b"cars"), here.nodes)[0]
+        reader = await here.start(server=False)
+        stranger = await here.stranger()
+        answer = await stranger.ask(holder, FindValue(topic_key(b"cars").digest))
+        assert isinstance(answer, Values)
+        assert len(answer.items) < answer.count == 12
+        found = await collect(reader.find("cars"))
+        assert len(answer.items) < len(found) <= 12
+        assert {e.value for e in found} <= {node.id for node in here.nodes}
+
+
 async def test_one_author_has_an_entry_per_slot() -> None:
     async with Neighbourhood() as here:
         alice, bob = await here.grow(2)

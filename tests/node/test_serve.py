@@ -361,6 +361,31 @@ def test_small_items_follow_a_large_one_that_does_not_fit() -> None:
     assert [item.header for item in values.items] == [records[0].header, records[2].header]
 
 
+def test_holders_that_begin_at_different_records_tell_them_all_together() -> None:
+    records = records_of([400] * 5)
+    shown = [fit([], records, known=b"", turn=turn).items for turn in range(5)]
+    assert [len(items) for items in shown] == [1] * 5
+    assert {item.header for items in shown for item in items} == {r.header for r in records}
+
+
+def test_a_record_of_full_size_costs_a_contact_rather_than_be_left_out() -> None:
+    records = [
+        make_topic_entry(
+            AUTHOR.signing,
+            TARGET,
+            slot=bytes([number]) * 64,
+            value=bytes(INLINE_BYTES_MAX),
+            seq=1,
+            expires=10,
+            network_tag=PRIVATE.tag,
+        )
+        for number in range(2)
+    ]
+    values = fit(contacts_v6(20), records, known=b"")
+    assert len(values.items) == 1
+    assert len(values.contacts) == 3
+
+
 def test_a_reader_who_has_everything_gets_no_items() -> None:
     records = records_of([10, 20])
     values = fit(contacts_v6(20), records, known=snapshot_hash(records))

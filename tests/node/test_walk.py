@@ -135,6 +135,17 @@ async def test_a_cancelled_lookup_asks_no_further() -> None:
         assert len(found) == 7
 
 
+async def test_no_walk_is_longer_than_walk_max_s() -> None:
+    async with Neighbourhood(settings=Settings(walk_max_s=1.0)) as here:
+        seeker, *others = await here.grow_puppets(6)
+        for puppet in others:
+            puppet.answer = lambda request: SILENCE if isinstance(request, FindNode) else None
+        found, trace = await seeker.lookup(TARGET)
+        assert found == []
+        assert trace.duration_s == pytest.approx(1.0)
+        assert trace.count(StepOutcome.WAITING) == 5
+
+
 async def written_to(here: Neighbourhood, seeker: Node) -> set[Address]:
     """Where a lookup sends anything to."""
     destinations: set[Address] = set()

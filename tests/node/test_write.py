@@ -480,6 +480,8 @@ async def test_what_is_published_lives_while_its_node_does_and_48_hours_longer()
         assert renewed is not None
         assert (renewed.value, renewed.header.seq) == (b"blue", entry.seq)
         assert (await alice.status()).publications == 3
+        stores = (await bob.status()).counters["served_Store"]
+        assert 3 * 4 <= stores <= 3 * 6  # every 22 hours or so
 
         await alice.stop()
         await asyncio.sleep(EXPIRY_DEFAULT_S - 26 * HOUR)
