@@ -15,9 +15,9 @@ from typing import Final
 PROTOCOL_VERSION: Final = 1  # what proto_min..proto_max of the capabilities is about
 ID_BITS: Final = 256  # SHA-256 of a public key
 PACKET_BYTES_MAX: Final = 1200  # fits any path with IPv6's 1280-byte minimum MTU: no fragments
-INIT_BYTES_MIN: Final = 400  # a third of the largest packet: the answer is at most 3x this
-WHO_BYTES: Final = 200  # a third of 600, far above the 57 bytes of its answer
 AMPLIFICATION_MAX: Final = 3  # bytes to an unvalidated source per byte of it (RFC 9000, 8.1)
+INIT_BYTES_MIN: Final = PACKET_BYTES_MAX // AMPLIFICATION_MAX  # its answer may fill a packet
+WHO_BYTES: Final = 200  # far above a third of the 57 bytes of its answer
 CONTACTS_PER_ANSWER_MAX: Final = 20  # k of the paper, section 2.2
 CONTACTS_WITH_VALUE_MIN: Final = 4  # a reader learns closer holders even from an answer
 SLOT_BYTES_MAX: Final = 64  # one author's name for one of its entries
@@ -55,11 +55,8 @@ class Settings:
     unproved_per_prefix: int = 2  # per lookup and /24 or /56: false contacts must not aim us
     vouchers_for_retry: int = 2  # named by so many peers, a silent unproved contact is asked again
     candidates_max: int = 1024  # of one lookup; each path may fill its share of it
-
     seed_from_sessions: bool = True  # everyone we have a session with may start a lookup
-
     reads: int = 3  # holders that must agree on the latest version of an entry
-
     walk_max_s: float = 20.0  # liars can make a walk longer, but not longer than this
 
     # Exchange
@@ -72,7 +69,7 @@ class Settings:
     rtt_samples: int = 128  # recent round trips, of all peers, that stand in for an unknown peer
     rtt_samples_min: int = 8  # fewer say nothing about their 90th percentile
     dead_contact_s: float = 60.0  # an unproved contact that stayed silent is left alone this long
-    dead_contacts_max: int = 4096
+    dead_contacts_max: int = 4096  # remembered at once, 100 bytes each
     keys_per_address: int = 3  # unproved keys tried at one public address within dead_contact_s
     waiting_max: int = 64  # requests that wait for one handshake
     written_hosts_max: int = 8192  # hosts we wrote to: an INIT from another one proves us reachable
@@ -81,18 +78,18 @@ class Settings:
     sessions_max: int = 4096  # about 8 KB each
     sessions_per_prefix_max: int = 64  # one subnet cannot push the others out
     half_open_max: int = 1024  # answered INITs whose sender has not yet shown its address
-    session_idle_s: float = 15 * 60.0
-    session_rekey_s: float = 3600.0
+    session_idle_s: float = 15 * 60.0  # no longer than most firewalls remember a flow
+    session_rekey_s: float = 3600.0  # a stolen session key opens an hour's packets at most
     init_timestamps_max: int = 65536  # last INIT time of each key, against replays
     cookie_epoch_s: float = 60.0  # two epochs are valid
     handshakes_per_s: float = 500.0  # INITs from unvalidated sources that get a Diffie-Hellman
-    handshakes_per_prefix_per_s: float = 20.0
-    requests_per_peer_per_s: float = 500.0
-    peer_limits_max: int = 8192
+    handshakes_per_prefix_per_s: float = 20.0  # the same, of one /24 or /56
+    requests_per_peer_per_s: float = 500.0  # a tenth of what one core serves
+    peer_limits_max: int = 8192  # peers whose rate is remembered: twice the sessions
     verified_signatures_max: int = 16384  # 100 bytes each, against 0.1 ms for verifying again
     serving_max: int = 256  # requests waiting for the store at once; beyond, BUSY
     sources_max: int = 4096  # live receivers of the UDP transport
-    source_idle_s: float = 60.0
+    source_idle_s: float = 60.0  # a receiver without datagrams ends; the session stays
     receive_buffer_bytes: int = 4 * 2**20  # in the kernel, as far as it allows; bursts survive
     send_buffer_bytes_max: int = 256 * 2**10  # waiting for the kernel; beyond, dropped
 
@@ -107,9 +104,8 @@ class Settings:
     too_far_factor: int = 3  # accept records up to this many times the radius of responsibility
     region_copies_factor: int = 3  # a put reaches at most this many times `copies` nodes
 
-    measure_after_s: float = 30.0  # after the start; by then the neighbours know us
-
     # Chores
+    measure_after_s: float = 30.0  # after the start; by then the neighbours know us
     refresh_s: float = 3600.0  # Kademlia, section 2.3
     refresh_every_s: float = 60.0  # one stale bucket at a time: waking up makes no burst
     probe_calls_per_s: float = 1.0  # INITs that we send to strangers for others, in all
@@ -120,11 +116,17 @@ class Settings:
     probe_keys_max: int = 1024  # prefixes and hosts that those limits remember
     probe_s: float = 600.0  # a client asks again whether strangers can reach it
     liveness_s: float = 300.0  # the quietest contact is pinged when it was silent this long
-    check_every_s: float = 15.0
+    check_every_s: float = 15.0  # so that 8 pings at a time go round 160 contacts in 5 minutes
     checks_per_run: int = 8  # contacts pinged at once
     sweep_s: float = 60.0  # expired records and idle sessions
     join_retry_s: float = 2.0  # first pause while no bootstrap answers; doubles up to a minute
-    join_retry_max_s: float = 60.0
+    join_retry_max_s: float = 60.0  # a network that comes up finds us within this time
     renew_after_s: float = 22 * 3600.0  # of EXPIRY_DEFAULT_S; jittered by a tenth
     renew_every_s: float = 60.0  # what has become due meanwhile is renewed
-    save_peers_s: float = 300.0
+    save_peers_s: float = 300.0  # a killed daemon loses at most the peers of so long
+
+    def __post_init__(self) -> None:
+        if not 0 < self.renew_after_s * 1.1 < EXPIRY_DEFAULT_S:
+            raise ValueError("renew_after_s leaves no time to renew before EXPIRY_DEFAULT_S")
+        if min(self.k, self.paths, self.parallel, self.reads, self.sends_max) < 1:
+            raise ValueError("k, paths, parallel, reads and sends_max are at least 1")

@@ -299,4 +299,4 @@ def main(*, nodes: int, files: int, as_json: bool, keep: bool, seed: int) -> Non
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/demo")

@@ -11,6 +11,7 @@ from dataclasses import asdict
 
 import click
 
+from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm, run, survey
 from kademlia_node.sim.network import FixedLatency, LatencyModel, LogNormalLatency
 
@@ -26,10 +27,23 @@ def _say(text: str) -> None:
 
 
 async def _simulate(
-    *, seed: int, nodes: int, loss: float, lookups: int, settle_s: float, latency: str
+    *,
+    seed: int,
+    nodes: int,
+    loss: float,
+    lookups: int,
+    settle_s: float,
+    latency: str,
+    session_seeding: bool,
 ) -> dict[str, object]:
     started = time.process_time()
-    swarm = Swarm(nodes=0, seed=seed, loss=loss, latency=_latency(latency, seed))
+    swarm = Swarm(
+        nodes=0,
+        seed=seed,
+        loss=loss,
+        latency=_latency(latency, seed),
+        settings=Settings(seed_from_sessions=session_seeding),
+    )
     async with swarm:
         while len(swarm.nodes) < nodes:
             await swarm.grow(min(nodes - len(swarm.nodes), max(1, nodes // 10)))
@@ -44,6 +58,7 @@ async def _simulate(
         "nodes": nodes,
         "loss": loss,
         "latency": latency,
+        "session_seeding": session_seeding,
         **asdict(result),
         "virtual_s": round(virtual_s, 3),
         "datagrams": swarm.network.sent.datagrams,
@@ -54,11 +69,29 @@ async def _simulate(
 
 @click.command(context_settings={"show_default": True})
 @click.argument("seed", type=int, default=1)
-@click.option("--nodes", default=1000, help="How many nodes.")
-@click.option("--loss", default=0.0, help="Share of datagrams lost, 0 to 1.")
-@click.option("--lookups", default=1000, help="Lookups of random targets from random nodes.")
-@click.option("--settle", "settle_s", default=300.0, help="Virtual seconds before the lookups.")
+@click.option("--nodes", type=click.IntRange(2), default=1000, help="How many nodes.")
+@click.option(
+    "--loss", type=click.FloatRange(0, 1), default=0.0, help="Share of datagrams lost, 0 to 1."
+)
+@click.option(
+    "--lookups",
+    type=click.IntRange(1),
+    default=1000,
+    help="Lookups of random targets from random nodes.",
+)
+@click.option(
+    "--settle",
+    "settle_s",
+    type=click.FloatRange(0),
+    default=300.0,
+    help="Virtual seconds before the lookups.",
+)
 @click.option("--latency", type=click.Choice(LATENCIES), default="k", help="The latency model.")
+@click.option(
+    "--session-seeding/--no-session-seeding",
+    default=True,
+    help="Whether everyone a node has a session with may start its lookups.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def main(*, as_json: bool, **options: object) -> None:
     """Run one simulation. The same SEED and options give the same digest, on any machine."""
@@ -71,4 +104,4 @@ def main(*, as_json: bool, **options: object) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/simulate")

@@ -32,7 +32,7 @@ def test_the_command_line_examples_run(tmp_path: Path) -> None:
     (session,) = blocks("sh")
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     shell = subprocess.Popen(
-        ["bash", "-euc", session + "kill $(jobs -p); wait"],
+        ["bash", "-euc", session + "wait"],
         cwd=tmp_path,
         env={**os.environ, "PATH": path},
         stdout=subprocess.PIPE,
@@ -50,6 +50,12 @@ def test_the_command_line_examples_run(tmp_path: Path) -> None:
     assert "blob-" in said
     assert "exit code 1" in said
     assert said.count("kademlia.pdf") == 2  # found by the daemon, and without it
+
+
+def test_every_file_that_the_readme_names_exists() -> None:
+    named = re.findall(r"`((?:docs|examples|scripts|tests)/[\w./]+)`", README)
+    assert named
+    assert [name for name in named if not (ROOT / name).exists()] == []
 
 
 def test_the_first_example_says_hello() -> None:

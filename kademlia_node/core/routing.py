@@ -43,14 +43,10 @@ class RoutingTable:
 
     `prefix_limits` counts contacts per subnet, as open networks must. `len`, `in` and iteration
     cover every contact of the table, struck ones included; replacements are not in the table.
-    `answered_at` is when anyone was last heard, None before that.
     """
-
-    answered_at: float | None
 
     def __init__(self, own_id: bytes, *, settings: Settings, prefix_limits: bool) -> None:
         assert len(own_id) == ID_BYTES
-        self.answered_at = None
         self._own = point(own_id)
         self._settings = settings
         self._prefix_limits = prefix_limits
@@ -69,7 +65,6 @@ class RoutingTable:
         """
         if contact.point == self._own:
             return False
-        self.answered_at = now
         self._silent.clear()
         check_at = now + self._settings.liveness_s
         bucket = self._bucket(self._depth(contact.point))

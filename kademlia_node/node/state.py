@@ -20,6 +20,7 @@ from kademlia_node.core.record import (
     VerifiedSignatures,
     check_header,
     check_value,
+    equivocates,
 )
 from kademlia_node.core.replica import NetworkSize
 from kademlia_node.core.routing import RoutingTable
@@ -115,6 +116,8 @@ class NodeState:
         answer = await self.store.put(
             record, charged_to=charged_to, wall=self.wall(), expect_seq=expect_seq
         )
+        if answer.current is not None and equivocates(record.header, answer.current):
+            self.counts["equivocations"] += 1
         current = answer.current if answer.outcome in WITH_CURRENT else None
         return Stored(STATUS_OF[answer.outcome], current)
 

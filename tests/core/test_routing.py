@@ -78,7 +78,6 @@ def test_an_empty_table_knows_nobody() -> None:
     assert table.closest(OWN, 20) == []
     assert table.due_checks(1e9, 10) == []
     assert table.stale_buckets(1e9) == []
-    assert table.answered_at is None
     assert not table.uplink_down
     assert POOL[0].id not in table
     table.strike(POOL[0].id, now=0.0)
@@ -92,14 +91,12 @@ def test_a_heard_contact_is_found_by_its_id() -> None:
     assert table.get(POOL[0].id) == POOL[0]
     assert table.get(POOL[1].id) is None
     assert list(table) == [POOL[0]]
-    assert table.answered_at == 5.0
 
 
 def test_our_own_id_is_never_a_contact() -> None:
     table = table_of(own=POOL[0].id)
     assert not table.add(POOL[0], now=1.0)
     assert POOL[0].id not in table
-    assert table.answered_at is None
 
 
 def test_hearing_a_contact_again_keeps_one_of_it() -> None:
@@ -293,7 +290,6 @@ def test_hearing_anyone_ends_the_doubt_about_our_uplink() -> None:
     doubted = table.uplink_down
     table.add(POOL[9], now=2.0)
     assert (doubted, table.uplink_down) == (True, False)
-    assert table.answered_at == 2.0
 
 
 def test_one_silent_contact_however_often_is_no_sign_of_a_dead_uplink() -> None:

@@ -132,6 +132,15 @@ async def test_a_record_is_stored_once_and_renewed_after_that() -> None:
         assert await here.held(node, entry_key(AUTHOR.public_key, b"slot")) == [longer]
 
 
+async def test_one_seq_for_two_contents_is_counted() -> None:
+    async with Neighbourhood() as here:
+        node = await here.start()
+        stranger = await here.stranger()
+        for value in (b"blue", b"red"):
+            await stranger.ask(node, store_of(entry(here, value=value, seq=1)))
+        assert (await node.status()).counters["equivocations"] == 1
+
+
 async def test_an_older_version_is_refused_with_the_newer_header() -> None:
     async with Neighbourhood() as here:
         node = await here.start()
