@@ -2,8 +2,9 @@
 
 Each is named for what happened, and there are three kinds of blame. What a peer did wrong
 (`RemoteError`) is counted and never ends anything. What the caller asked for and could not have
-(`NotFound`, `NotStored`, `Conflict`) carries what is known about it. What the operator must mend
-(`SetupError`) is one clear line. Our own mistakes are asserts.
+(`NotFound`, `NotStored`, `Conflict`) carries what is known about it; asked of a node that cannot
+answer it is `NotRunning`. What the operator must mend (`SetupError`) is one clear line. Our own
+mistakes are asserts.
 """
 
 from __future__ import annotations
@@ -53,18 +54,25 @@ class PeerRefused(RemoteError):  # noqa: N818 - named for what happened
 
 
 class NotFound(KademliaError):  # noqa: N818 - named for what happened
-    """No reachable holder has the record. `trace` tells who was asked and what each one said."""
+    """No reachable holder has the record, or it is `withdrawn`.
 
-    def __init__(self, what: str, trace: Trace) -> None:
-        super().__init__(f"{what} was not found: {trace.summary()}")
+    `trace` tells who was asked and what each one said.
+    """
+
+    def __init__(self, what: str, trace: Trace, *, withdrawn: bool = False) -> None:
+        fate = "was withdrawn by its author" if withdrawn else "was not found"
+        super().__init__(f"{what} {fate}: {trace.summary()}")
         self.trace = trace
+        self.withdrawn = withdrawn
 
 
 class NotStored(KademliaError):  # noqa: N818 - named for what happened
-    """Fewer nodes than asked for acknowledged the record. `receipt` names those that did."""
+    """Nobody took the record. `receipt` names those that refused it, and why."""
 
     def __init__(self, receipt: Receipt) -> None:
-        super().__init__(f"not stored: {receipt.summary()}")
+        nobody_asked = not receipt.trace.steps and not receipt.refused
+        why = receipt.trace.summary() if nobody_asked else receipt.summary()
+        super().__init__(f"not stored: {why}")
         self.receipt = receipt
 
 
@@ -79,6 +87,20 @@ class Conflict(KademliaError):  # noqa: N818 - named for what happened
 
 class ValueTooLarge(KademliaError, ValueError):  # noqa: N818 - named for what happened
     """A value longer than a record may hold."""
+
+
+class NotRunning(KademliaError):  # noqa: N818 - named for what happened
+    """A verb was asked of a node before its start or after its stop."""
+
+    def __init__(self) -> None:
+        super().__init__("the node is not running: use `async with Node(...)`")
+
+
+class AlreadyRunning(KademliaError):  # noqa: N818 - named for what happened
+    """A node was started that is running, or is just being started."""
+
+    def __init__(self) -> None:
+        super().__init__("the node is running already: start it once, or stop it before")
 
 
 class SetupError(KademliaError):

@@ -75,9 +75,10 @@ class ControlClient:
         query = {"own": int(own)} | ({} if expect_seq is None else {"expect_seq": expect_seq})
         return await self._call("PUT", "names", name, query=query, body=value)
 
-    async def get_name(self, name: str, *, author: str | None) -> Json:
+    async def get_name(self, name: str, *, author: str | None, own: bool) -> Json:
         """See `Verbs`."""
-        return await self._call("GET", "names", name, query={"author": author} if author else {})
+        query = {"own": int(own)} | ({} if author is None else {"author": author})
+        return await self._call("GET", "names", name, query=query)
 
     async def announce(self, topic: str, value: bytes, *, slot: str) -> Json:
         """See `Verbs`."""
@@ -102,9 +103,9 @@ class ControlClient:
         """See `Verbs`."""
         return await self._call("POST", "ping", body=json.dumps({"peer": peer}).encode())
 
-    async def trace(self, target: str) -> Json:
+    async def trace(self, target: str, *, own: bool) -> Json:
         """See `Verbs`."""
-        return await self._call("GET", "trace", target)
+        return await self._call("GET", "trace", target, query={"own": int(own)})
 
     async def _call(self, method: str, *path: str, **content: Any) -> Json:
         answer: Json = await self._request(method, *path, **content)

@@ -54,7 +54,11 @@ def _end(failure: Json, *, as_json: bool = False) -> NoReturn:
     raise click.exceptions.Exit(EXIT_CODES.get(failure["error"], EXIT_SETUP))
 
 
-@click.group(cls=Commands, no_args_is_help=False)
+@click.group(
+    cls=Commands,
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 @click.version_option(package_name=PROGRAM, prog_name=PROGRAM)
 def main() -> None:
     """A Kademlia peer: signed records, findable without any server.

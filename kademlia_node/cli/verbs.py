@@ -23,16 +23,34 @@ from kademlia_node.cli.options import (
     reaches_a_node,
     read_by,
 )
-from kademlia_node.core.invite import key_text, parse_invite, parse_key
+from kademlia_node.core.invite import key_text, parse_invite
+from kademlia_node.core.key import Kind
 from kademlia_node.daemon.folder import Folder
-from kademlia_node.daemon.verbs import Verbs, parse_if_key
+from kademlia_node.daemon.verbs import Verbs, is_name, parse_if_key
 from kademlia_node.daemon.views import Json, value_of
 from kademlia_node.errors import SetupError, ValueTooLarge
+from kademlia_node.node.arguments import checked_author
 from kademlia_node.settings import INLINE_BYTES_MAX
 
-AUTHOR = read_by(lambda text: key_text(parse_key(text)))
+AUTHOR = read_by(lambda text: key_text(checked_author(text)))
 PEER = read_by(lambda text: str(parse_invite(text)))
 STDIN = "-"
+
+
+def parse_name(text: str) -> str:
+    """A name to write: no key, which `get` would take for what it is. Raises ValueError."""
+    key = parse_if_key(text)
+    if key is None:
+        return text
+    if key.kind is Kind.BLOB:
+        raise ValueError(
+            f"{text} is the key of a blob: a blob cannot be set or withdrawn, it expires when"
+            " nobody renews it"
+        )
+    raise ValueError(f"{text} is a key: give the name or the topic")
+
+
+NAME = read_by(parse_name)
 
 own_option = click.option("--own", is_flag=True, help="As this node, also in a private network.")
 
@@ -104,7 +122,7 @@ def put(access: Access, *, file: IO[bytes] | None, text: str | None, as_json: bo
 
 
 @click.command("set")
-@click.argument("name")
+@click.argument("name", type=NAME)
 @click.argument("value")
 @own_option
 @click.option(
@@ -134,26 +152,33 @@ def set_name(
 @click.option(
     "--author",
     type=AUTHOR,
-    metavar="PUBLIC_KEY",
-    help="Whose name it is: the public key that `id` prints.",
+    metavar="INVITE_OR_KEY",
+    help="Whose name it is: what `id` prints there.",
 )
+@own_option
 @click.option("-o", "--output", type=PATH, help="Write the value to this file.")
 @reaches_a_node
 @in_json
 def get(
-    access: Access, *, what: str, author: str | None, output: Path | None, as_json: bool
+    access: Access, *, what: str, author: str | None, own: bool, output: Path | None, as_json: bool
 ) -> None:
     """Print the value of a key or a name.
 
     Byte for byte, with no line end added.
     """
     is_key = parse_if_key(what) is not None
+    if is_key and (own or author):
+        raise click.UsageError("--own and --author go with a name, not with a key")
+    if own and author:
+        raise click.UsageError("give either --own or --author")
 
     async def read(verbs: Verbs) -> Json:
-        return await (verbs.get_blob(what) if is_key else verbs.get_name(what, author=author))
+        if is_key:
+            return await verbs.get_blob(what)
+        return await verbs.get_name(what, author=author, own=own)
 
     ours = not is_key and author is None and access.names_are_ours
-    record = access.ask(read, as_self=ours)
+    record = access.ask(read, as_self=own or ours)
     if output is not None:
         try:
             output.write_bytes(value_of(record))
@@ -206,7 +231,7 @@ def find(access: Access, *, topic: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name", required=False)
+@click.argument("name", type=NAME, required=False)
 @click.option("--topic", help="Withdraw our entry of this topic instead of a name.")
 @click.option("--slot", default="", help="Which of our entries of the topic.")
 @own_option
@@ -228,6 +253,10 @@ def withdraw(
 
     if (name is None) == (topic is None):
         raise click.UsageError("give either NAME or --topic")
+    if slot and topic is None:
+        raise click.UsageError("--slot goes with --topic")
+    if own and topic is not None:
+        raise click.UsageError("--own goes with NAME: an entry of a topic is always our own")
     as_self = topic is not None or own or access.names_are_ours
     _show_write(access.ask(delete, as_self=as_self), as_json=as_json)
 
@@ -253,15 +282,16 @@ def ping(access: Access, *, peer: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("target")
+@own_option
 @reaches_a_node
 @in_json
-def trace(access: Access, *, target: str, as_json: bool) -> None:
+def trace(access: Access, *, target: str, own: bool, as_json: bool) -> None:
     """Show whom a lookup of TARGET asks.
 
-    TARGET is a key, a node ID or a name. Each line is a node, and what it said.
+    TARGET is a key, a name, a node ID or an invite. Each line is a node, and what it said.
     """
-    by_name = access.names_are_ours and parse_if_key(target) is None
-    answer = access.ask(lambda verbs: verbs.trace(target), as_self=by_name)
+    ours = is_name(target) and access.names_are_ours
+    answer = access.ask(lambda verbs: verbs.trace(target, own=own), as_self=own or ours)
     view.show_json(answer) if as_json else view.show_trace(answer)
 
 

@@ -15,6 +15,7 @@ import click
 
 from kademlia_node.cli.failure import printable
 from kademlia_node.daemon.views import Json, value_of
+from kademlia_node.node.receipt import counted
 
 
 def show_json(value: Any) -> None:
@@ -72,7 +73,7 @@ def show_status(status: Json) -> None:
             case "counters":
                 rows += [(f"counter {event}", count) for event, count in field.items()]
             case "chores":
-                rows += [(f"chore {chore}", _runs(*ran)) for chore, ran in field.items()]
+                rows += [(f"chore {chore}", _runs(ran)) for chore, ran in field.items()]
             case "unreachable":
                 rows += [("unreachable", bootstrap) for bootstrap in field]
             case _:
@@ -113,5 +114,6 @@ def _plain(field: object) -> object:
     return "-" if field is None else field
 
 
-def _runs(count: int, age_s: float | None) -> str:
-    return f"{count} runs" if age_s is None else f"{count} runs, the last {age_s:.0f} s ago"
+def _runs(chore: Json) -> str:
+    runs, age_s = counted(chore["runs"], "run"), chore["last_run_s_ago"]
+    return runs if age_s is None else f"{runs}, the last {age_s:.0f} s ago"

@@ -49,6 +49,8 @@ class Network:
     def __post_init__(self) -> None:
         if not 1 <= len(self.name.encode()) <= 64:
             raise ValueError("a network's name is 1 to 64 bytes long")
+        if self.secret is not None and not isinstance(self.secret, bytes):
+            raise TypeError(f"a network's secret is bytes, not {type(self.secret).__name__}")
         if self.secret is not None and len(self.secret) != SECRET_BYTES:
             raise ValueError(f"a network's secret is {SECRET_BYTES} bytes")
         if not 1 <= self.copies <= 20:

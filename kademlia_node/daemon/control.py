@@ -116,7 +116,7 @@ class Control:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        if self._needs_peers and not self._node.contacts():
+        if self._needs_peers and not (await self._node.status()).joined:
             return web.Response(status=503, text="no peer was reached yet\n")
         return web.Response(text="ok\n")
 
@@ -152,7 +152,8 @@ class Control:
 
     async def _get_name(self, request: web.Request) -> web.Response:
         name, author = request.match_info["name"], request.query.get("author")
-        return web.json_response(await self._verbs.get_name(name, author=author))
+        record = await self._verbs.get_name(name, author=author, own=_flag(request, "own"))
+        return web.json_response(record)
 
     async def _withdraw_name(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
@@ -188,7 +189,8 @@ class Control:
         raise ValueError('the body must be {"peer": "HOST:PORT or kad://KEY@HOST:PORT"}')
 
     async def _trace(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._verbs.trace(request.match_info["target"]))
+        target = request.match_info["target"]
+        return web.json_response(await self._verbs.trace(target, own=_flag(request, "own")))
 
 
 @web.middleware
@@ -197,7 +199,9 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except web.HTTPException as error:
-        body = {"error": type(error).__name__, "detail": error.text}
+        unknown = isinstance(error, web.HTTPNotFound)
+        detail = f"this API has no path {request.path!r}" if unknown else error.text
+        body = {"error": type(error).__name__, "detail": detail}
         headers = {k: v for k, v in error.headers.items() if not k.startswith("Content-")}
         return web.json_response(body, status=error.status, headers=headers)
     except (KademliaError, ValueError) as error:

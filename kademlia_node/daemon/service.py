@@ -27,7 +27,8 @@ from kademlia_node.daemon.folder import Folder, locked
 from kademlia_node.daemon.views import Json
 from kademlia_node.errors import SetupError
 from kademlia_node.net import loop
-from kademlia_node.node.node import Node, find_identity
+from kademlia_node.node.life import find_identity
+from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ import re
 from collections.abc import AsyncIterator
 from typing import Protocol
 
-from kademlia_node.core.ids import point
-from kademlia_node.core.invite import key_text, parse_key
+from kademlia_node.core.ids import node_id, point
+from kademlia_node.core.invite import SCHEME, key_text
 from kademlia_node.core.key import Key
 from kademlia_node.daemon.views import (
     Json,
@@ -23,6 +23,7 @@ from kademlia_node.daemon.views import (
     trace_view,
 )
 from kademlia_node.errors import NotFound
+from kademlia_node.node.arguments import checked_author
 from kademlia_node.node.node import Node
 
 
@@ -53,8 +54,8 @@ class Verbs(Protocol):
         """Set a named value; a receipt."""
         ...
 
-    async def get_name(self, name: str, *, author: str | None) -> Json:
-        """The record of a named value; `author` is the text of a public key."""
+    async def get_name(self, name: str, *, author: str | None, own: bool) -> Json:
+        """The record of a named value; `author` is the text of a public key, or an invite."""
         ...
 
     async def announce(self, topic: str, value: bytes, *, slot: str) -> Json:
@@ -77,8 +78,12 @@ class Verbs(Protocol):
         """`peer`, and `rtt_ms`."""
         ...
 
-    async def trace(self, target: str) -> Json:
-        """Look up a key, a node ID (64 hexadecimal digits) or a name: a trace, and `closest`."""
+    async def trace(self, target: str, *, own: bool) -> Json:
+        """Look up a key, a name, a node ID (64 hexadecimal digits) or the node of an invite.
+
+        The answer is a trace, and `closest`; who holds something under the key or name, shows as
+        `value` there. `own`: a name as this node writes it with `own`.
+        """
         ...
 
 
@@ -112,15 +117,15 @@ class NodeVerbs:
 
     async def get_blob(self, key: str) -> Json:
         """See `Verbs`."""
-        return await self._read(Key.parse(key), author=None)
+        return await self._read(Key.parse(key))
 
     async def set(self, name: str, value: bytes, *, own: bool, expect_seq: int | None) -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.set(name, value, own=own, expect_seq=expect_seq))
 
-    async def get_name(self, name: str, *, author: str | None) -> Json:
+    async def get_name(self, name: str, *, author: str | None, own: bool) -> Json:
         """See `Verbs`."""
-        return await self._read(name, author=None if author is None else parse_key(author))
+        return await self._read(name, author=author, own=own)
 
     async def announce(self, topic: str, value: bytes, *, slot: str) -> Json:
         """See `Verbs`."""
@@ -144,23 +149,35 @@ class NodeVerbs:
         rtt_s = await self._node.ping(peer)
         return {"peer": peer, "rtt_ms": round(rtt_s * 1000, 3)}
 
-    async def trace(self, target: str) -> Json:
+    async def trace(self, target: str, *, own: bool) -> Json:
         """See `Verbs`."""
-        closest, trace = await self._node.lookup(self._digest_of(target))
+        closest, trace = await self._node.lookup(self._goal_of(target, own=own))
         return trace_view(trace) | {"closest": [contact_view(contact) for contact in closest]}
 
-    async def _read(self, what: str | Key, *, author: bytes | None) -> Json:
-        record, trace = await self._node.get_record(what, author=author)
+    async def _read(self, what: str | Key, *, author: str | None = None, own: bool = False) -> Json:
+        record, trace = await self._node.get_record(what, author=author, own=own)
         if record is None or record.header.is_tombstone:
-            raise NotFound(str(what), trace)
+            raise NotFound(str(what), trace, withdrawn=record is not None)
         return record_view(record)
 
-    def _digest_of(self, target: str) -> bytes:
-        if (key := parse_if_key(target)) is not None:
-            return key.digest
-        if re.fullmatch("[0-9a-f]{64}", target):
-            return bytes.fromhex(target)
-        return self._node.key_of(target).digest
+    def _goal_of(self, target: str, *, own: bool) -> bytes | Key:
+        if is_name(target):
+            return self._node.key_of(target, own=own)
+        if own:
+            raise ValueError(f"own goes with a name, and {target!r} is none")
+        if target.startswith(SCHEME):
+            return node_id(checked_author(target))
+        return parse_if_key(target) or bytes.fromhex(target)
+
+
+def is_name(target: str) -> bool:
+    """Whether the target of a trace is a name: no invite, no key and no node ID.
+
+    Raises:
+        ValueError: it looks like a key and is none.
+    """
+    is_node = target.startswith(SCHEME) or re.fullmatch("[0-9a-f]{64}", target)
+    return not is_node and parse_if_key(target) is None
 
 
 def parse_if_key(text: str) -> Key | None:

@@ -23,8 +23,12 @@ Json = dict[str, Any]
 
 
 def status_view(status: Status) -> Json:
-    """The status, field by field."""
-    return dataclasses.asdict(status)
+    """The status, field by field; seconds are rounded."""
+    chores = {
+        name: {"runs": runs, "last_run_s_ago": None if age_s is None else round(age_s, 3)}
+        for name, (runs, age_s) in status.chores.items()
+    }
+    return dataclasses.asdict(status) | {"chores": chores}
 
 
 def contact_view(contact: Contact) -> Json:

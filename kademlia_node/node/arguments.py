@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from kademlia_node.core.contact import KEY_BYTES
+from kademlia_node.core.ids import ID_BYTES
+from kademlia_node.core.invite import SCHEME, Invite, parse_invite, parse_key
 from kademlia_node.core.key import Key, topic_key
 from kademlia_node.errors import ValueTooLarge
 from kademlia_node.settings import INLINE_BYTES_MAX, SLOT_BYTES_MAX
+
+Author = bytes | Invite | str
+"""A public key: its 32 bytes, the text that `id` prints, or an invite that has one."""
 
 
 def checked_value(value: object) -> bytes:
@@ -38,9 +45,44 @@ def checked_topic(topic: object) -> Key:
 
 
 def checked_author(author: object) -> bytes:
-    """The public key of an author; raises TypeError or ValueError."""
+    """The public key of an author, see `Author`; raises TypeError or ValueError."""
+    if isinstance(author, str):
+        author = parse_invite(author) if author.startswith(SCHEME) else parse_key(author)
+    if isinstance(author, Invite):
+        if author.public_key is None:
+            raise ValueError(f"{author} does not say whose key: kad://KEY@HOST:PORT is expected")
+        author = author.public_key
     if not isinstance(author, bytes):
-        raise TypeError(f"an author is a public key of bytes, not {type(author).__name__}")
+        raise TypeError(f"an author is a public key or an invite, not {type(author).__name__}")
     if len(author) != KEY_BYTES:
         raise ValueError(f"an author is a public key of {KEY_BYTES} bytes, not {len(author)}")
     return author
+
+
+def checked_seq(seq: object) -> int | None:
+    """An expected seq, or None for any; raises TypeError or ValueError."""
+    if seq is None:
+        return None
+    if not isinstance(seq, int):
+        raise TypeError(f"a seq is a whole number, not {type(seq).__name__}")
+    if not 0 <= seq < 1 << 64:
+        raise ValueError(f"a seq is a whole number from 0 that fits in 64 bits, not {seq}")
+    return seq
+
+
+def checked_target(target: object) -> bytes | Key:
+    """What to look up; raises TypeError or ValueError."""
+    if isinstance(target, Key):
+        return target
+    if not isinstance(target, bytes):
+        raise TypeError(f"a target is a key or bytes, not {type(target).__name__}")
+    if len(target) != ID_BYTES:
+        raise ValueError(f"a target is a key or {ID_BYTES} bytes, not {len(target)}")
+    return target
+
+
+def checked_bootstrap(bootstrap: Iterable[str | Invite]) -> list[Invite]:
+    """Where to knock; raises TypeError or ValueError."""
+    if isinstance(bootstrap, str | Invite):
+        raise TypeError(f"give a list of addresses to bootstrap from, as in [{str(bootstrap)!r}]")
+    return [parse_invite(hint) if isinstance(hint, str) else hint for hint in bootstrap]

@@ -7,7 +7,7 @@ must agree on the latest version. A topic is the union of what its holders know.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 
 from kademlia_node.core.key import Key, Kind
 from kademlia_node.core.message import FindValue, Item, Values
@@ -102,6 +102,16 @@ class Reader:
         found = (r for r in tally.latest() if (r.header.author, r.header.slot) == (author, slot))
         return next(found, None), walk.trace
 
+    def survey(self, key: Key) -> Walk:
+        """A walk that goes on to the end, and marks whoever holds something valid under a key."""
+        tally = Tally(self._state, key)
+
+        def visit(step: Step, values: Values) -> bool:
+            tally.add(step, values)
+            return False
+
+        return Walk(self._state, key.digest, FindValue(key.digest), visit=visit)
+
     async def _collect(self, key: Key, *, reads: int) -> tuple[Tally, Walk]:
         tally = Tally(self._state, key)
         held = await self._held(key)
@@ -121,7 +131,7 @@ class Reader:
         records = await self._state.store.get(key.digest, wall=self._state.wall())
         return [record for record in records if record.header.kind is key.kind]
 
-    async def topic(self, key: Key) -> AsyncIterator[TopicEntry]:
+    async def topic(self, key: Key) -> AsyncGenerator[TopicEntry, None]:
         """Entries as they are learnt, once `reads` holders have been heard or the walk is over.
 
         A newer version of an entry that was given already is given again.

@@ -9,6 +9,11 @@ from kademlia_node.core.contact import Contact
 from kademlia_node.core.key import Key
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, in English."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 class StepOutcome(StrEnum):
     """What one queried node did."""
 
@@ -55,7 +60,8 @@ class Trace:
             return "no peer is known to ask"
         said = [f"{self.count(o)} {o}" for o in StepOutcome if self.count(o)]
         took = f"{self.duration_s * 1000:.0f} ms"
-        return f"asked {len(self.steps)} in {self.hops} hops and {took}: {', '.join(said)}"
+        way = f"{counted(self.hops, 'hop')} and {took}"
+        return f"asked {len(self.steps)} in {way}: {', '.join(said)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ class Receipt:
         """One line for people."""
         reasons = sorted(set(self.refused.values()))
         but = f"; {len(self.refused)} did not take it ({', '.join(reasons)})" if reasons else ""
-        return f"{len(self.replicas)} replicas of {self.copies} wanted{but}"
+        return f"{counted(len(self.replicas), 'replica')} of {self.copies} wanted{but}"
 
 
 @dataclass(frozen=True, slots=True)

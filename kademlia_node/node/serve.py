@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 
@@ -27,6 +28,7 @@ from kademlia_node.core.message import (
     Probe,
     Refused,
     Request,
+    Response,
     Store,
     Stored,
     StoreStatus,
@@ -34,7 +36,7 @@ from kademlia_node.core.message import (
 )
 from kademlia_node.core.record import Record, clamp_blob, merge
 from kademlia_node.core.replica import accepts
-from kademlia_node.errors import BadRecord
+from kademlia_node.errors import BadRecord, SetupError
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.state import NodeState
@@ -43,6 +45,8 @@ from kademlia_node.settings import (
     CONTACTS_WITH_VALUE_MIN,
     VALUES_BYTES_MAX,
 )
+
+log = logging.getLogger(__name__)
 
 
 class Server:
@@ -75,9 +79,9 @@ class Server:
             case Ping():
                 reply(Pong())
             case FindValue():
-                self._later(self._find_value(asker, request, reply), reply)
+                self._later(self._find_value(asker, request), reply)
             case Store():
-                self._later(self._store(asker, request, reply), reply)
+                self._later(self._store(asker, request), reply)
             case Identify():
                 reply(Identified(self._reach.card()))
             case Probe():
@@ -95,27 +99,33 @@ class Server:
         )
         return list(public)[:count]
 
-    def _later(self, answering: Coroutine[None, None, None], reply: Reply) -> None:
+    def _later(self, answering: Coroutine[None, None, Response], reply: Reply) -> None:
         if self._tasks is None or self._serving >= self._state.settings.serving_max:
             answering.close()
             reply(Refused(ErrorCode.BUSY, "too many requests at once"))
             return
         self._serving += 1
-        task = self._tasks.create_task(answering)
+        task = self._tasks.create_task(self._answer(answering, reply))
         task.add_done_callback(self._on_served)
+
+    async def _answer(self, answering: Coroutine[None, None, Response], reply: Reply) -> None:
+        """A store that fails is the operator's to mend; the node goes on with what it can."""
+        try:
+            reply(await answering)
+        except SetupError:
+            log.exception("the store failed")
+            self._state.counts["store_failed"] += 1
+            reply(Refused(ErrorCode.BUSY, "the store failed"))
 
     def _on_served(self, _: asyncio.Task[None]) -> None:
         self._serving -= 1
 
-    async def _find_value(self, asker: Asker, request: FindValue, reply: Reply) -> None:
+    async def _find_value(self, asker: Asker, request: FindValue) -> Values:
         records = await self._state.store.get(request.key, wall=self._state.wall())
         contacts = self.contacts_for(asker, request.key)
-        reply(fit(contacts, merge(records), known=request.known, turn=self._turn))
+        return fit(contacts, merge(records), known=request.known, turn=self._turn)
 
-    async def _store(self, asker: Asker, request: Store, reply: Reply) -> None:
-        reply(await self._judge_and_store(asker, request))
-
-    async def _judge_and_store(self, asker: Asker, request: Store) -> Stored:
+    async def _store(self, asker: Asker, request: Store) -> Stored:
         state, key, header = self._state, request.key, request.header
         known = state.table.closest(key, state.settings.k)
         nearer = tuple(self.contacts_for(asker, key)[:CONTACTS_WITH_VALUE_MIN])

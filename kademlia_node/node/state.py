@@ -36,6 +36,7 @@ STATUS_OF = {
     Outcome.CONFLICT: StoreStatus.CAS,
     Outcome.SHORTENED: StoreStatus.BAD,
     Outcome.QUOTA: StoreStatus.QUOTA,
+    Outcome.FULL: StoreStatus.QUOTA,
 }
 WITH_CURRENT = frozenset({Outcome.OLD, Outcome.CONFLICT, Outcome.SHORTENED})
 

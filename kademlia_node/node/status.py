@@ -12,7 +12,10 @@ from kademlia_node.node.upkeep import Upkeep
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A node at one instant. Ages in seconds; `chores` maps a name to (runs, age of the last)."""
+    """A node at one instant. Ages in seconds; `chores` maps a name to (runs, age of the last).
+
+    `joined`: somebody is in the routing table. `uplink_down`: all of them have fallen silent.
+    """
 
     id: str
     invite: str

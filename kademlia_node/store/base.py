@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Protocol
+from typing import Final, Protocol
 
 from kademlia_node.core.ids import distance
 from kademlia_node.core.record import Header, Record, Verdict, supersedes
@@ -25,6 +25,15 @@ from kademlia_node.settings import Settings
 
 Place = tuple[bytes, bytes, bytes]
 """(key, author, slot): where exactly one record can be. Blobs have no author and no slot."""
+
+
+FIRST: Final[Place] = (b"", b"", b"")
+"""Before every place: no key is empty."""
+
+
+def place_of(record: Record) -> Place:
+    """Where a record is."""
+    return record.key, record.header.author, record.header.slot
 
 
 class Outcome(Enum):
@@ -36,11 +45,12 @@ class Outcome(Enum):
     CONFLICT = auto()  # the current seq is not the expected one
     SHORTENED = auto()  # a successor that would expire before its predecessor
     QUOTA = auto()  # no room for this author, this source, or at all
+    FULL = auto()  # the disk takes no more; what it has it keeps
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome, and the header that was here before (None: there was none)."""
+    """The outcome, and the header that was here before (None: there was none, or FULL)."""
 
     outcome: Outcome
     current: Header | None
@@ -54,8 +64,53 @@ class Usage:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A record of our own that is to be renewed at `renew_at`, in seconds since 1970."""
+
+    record: Record
+    renew_at: float
+
+    @property
+    def place(self) -> Place:
+        """Where it is, here and in the network."""
+        return place_of(self.record)
+
+
+class Publications(Protocol):
+    """The records that this node keeps alive in the network: no quota, and none expires here.
+
+    A record tells its author; whose secret key that takes is for the node to know, never kept here.
+    """
+
+    async def load(self) -> list[Published]:
+        """All of them, sorted by place."""
+        ...
+
+    async def keep(self, published: Published) -> None:
+        """Keep it instead of whatever is at its place; when this returns, it is kept.
+
+        Raises:
+            SetupError: the disk takes no more.
+        """
+        ...
+
+    async def drop(self, place: Place) -> None:
+        """Keep nothing at this place any longer; nothing may be there.
+
+        Raises:
+            SetupError: the disk takes no more.
+        """
+        ...
+
+
 class Store(Protocol):
     """Keeps records by place. `wall` is seconds since 1970; what expired by then is not there."""
+
+    @property
+    def publications(self) -> Publications:
+        """Kept beside the records, as durably as they are."""
+        ...
 
     async def get(self, key: bytes, *, wall: float) -> list[Record]:
         """All records under a key, tombstones included, sorted by (author, slot)."""
@@ -84,6 +139,10 @@ class Store(Protocol):
 
     async def keys(self, *, wall: float) -> list[bytes]:
         """Every key with a record, sorted."""
+        ...
+
+    async def page(self, after: Place = FIRST, *, limit: int, wall: float) -> list[Record]:
+        """The first `limit` records behind a place, in order of place; empty at the end."""
         ...
 
     async def sweep(self, *, wall: float) -> int:
@@ -143,20 +202,20 @@ class Ledger:
 
     def charge(self, holding: Holding) -> None:
         """Count a record that is now held."""
-        self._records += 1
-        self._in_all += holding.size_bytes
-        self._by_author[holding.header.author] += holding.size_bytes
-        self._by_prefix[holding.charged_to] += holding.size_bytes
+        self.add(holding.header.author, holding.charged_to, size_bytes=holding.size_bytes)
 
     def refund(self, holding: Holding) -> None:
         """Stop counting a record that was charged."""
-        self._records -= 1
-        self._in_all -= holding.size_bytes
-        for account, owner in (
-            (self._by_author, holding.header.author),
-            (self._by_prefix, holding.charged_to),
-        ):
-            account[owner] -= holding.size_bytes
+        self.add(
+            holding.header.author, holding.charged_to, size_bytes=-holding.size_bytes, records=-1
+        )
+
+    def add(self, author: bytes, prefix: bytes, *, size_bytes: int, records: int = 1) -> None:
+        """Count so many more records of one author and one prefix; negative: fewer."""
+        self._records += records
+        self._in_all += size_bytes
+        for account, owner in ((self._by_author, author), (self._by_prefix, prefix)):
+            account[owner] += size_bytes
             if not account[owner]:
                 del account[owner]  # else every stranger who ever wrote would be remembered
 

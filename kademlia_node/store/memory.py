@@ -12,7 +12,35 @@ from collections.abc import Iterator
 
 from kademlia_node.core.record import Record
 from kademlia_node.settings import Settings
-from kademlia_node.store.base import Answer, Holding, Ledger, Place, Usage, decide
+from kademlia_node.store.base import (
+    FIRST,
+    Answer,
+    Holding,
+    Ledger,
+    Place,
+    Published,
+    Usage,
+    decide,
+)
+
+
+class MemoryPublications:
+    """See `Publications`."""
+
+    def __init__(self) -> None:
+        self._by_place: dict[Place, Published] = {}
+
+    async def load(self) -> list[Published]:
+        """See `Publications`."""
+        return [published for _, published in sorted(self._by_place.items())]
+
+    async def keep(self, published: Published) -> None:
+        """See `Publications`."""
+        self._by_place[published.place] = published
+
+    async def drop(self, place: Place) -> None:
+        """See `Publications`."""
+        self._by_place.pop(place, None)
 
 
 class MemoryStore:
@@ -25,6 +53,7 @@ class MemoryStore:
         self._by_key: dict[bytes, dict[Place, tuple[Holding, bytes]]] = {}
         self._by_expiry: list[tuple[int, Place]] = []
         self._by_rank: list[tuple[tuple[int, int], Place]] = []
+        self.publications = MemoryPublications()
 
     async def get(self, key: bytes, *, wall: float) -> list[Record]:
         """See `Store`."""
@@ -73,6 +102,17 @@ class MemoryStore:
         """See `Store`."""
         alive = bisect_left(self._by_expiry, int(wall) + 1, key=lambda entry: entry[0])
         return sorted({place[0] for _, place in self._by_expiry[alive:]})
+
+    async def page(self, after: Place = FIRST, *, limit: int, wall: float) -> list[Record]:
+        """See `Store`; sorts all that is held each time."""
+        alive = (
+            (place, found)
+            for beside in self._by_key.values()
+            for place, found in beside.items()
+            if place > after and found[0].header.expires > wall
+        )
+        in_order = sorted(alive, key=lambda entry: entry[0])[:limit]
+        return [Record(place[0], holding.header, value) for place, (holding, value) in in_order]
 
     async def sweep(self, *, wall: float) -> int:
         """See `Store`."""

@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from kademlia_node.cli.main import main
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import key_text
-from kademlia_node.core.key import blob_key
+from kademlia_node.core.key import blob_key, topic_key
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.folder import Folder
 from kademlia_node.settings import INLINE_BYTES_MAX
@@ -126,7 +126,8 @@ async def test_announcements_of_different_authors_stand_side_by_side(
 async def test_a_withdrawn_name_is_gone(two: Two, way: tuple[str, ...]) -> None:
     await done("set", "colour", "blue", *two.a)
     await done("withdraw", "colour", *way)
-    assert "colour was not found" in await failed("get", "colour", *two.a, code=1)
+    said = await failed("get", "colour", *two.a, code=1)
+    assert "colour was withdrawn by its author" in said
 
 
 async def test_what_is_written_as_oneself_is_read_by_author(
@@ -134,6 +135,9 @@ async def test_what_is_written_as_oneself_is_read_by_author(
 ) -> None:
     await done("set", "colour", "mine", "--own", *way)
     await failed("get", "colour", *two.a, code=1)
+    assert await done("get", "colour", "--own", *way) == "mine"
+    held = await in_json("trace", "colour", "--own", *way)
+    assert "value" in {step["outcome"] for step in held["steps"]}
     folder = way[-1]
     author = (await in_json("id", "--folder", folder))["public_key"]
     assert await done("get", "colour", "--author", author, *two.a) == "mine"
@@ -236,6 +240,26 @@ async def test_a_trace_takes_keys_ids_and_names(two: Two) -> None:
     assert (await in_json("trace", node_id, *two.a))["target"] == node_id
     key = blob_key(b"x")
     assert (await in_json("trace", str(key), *two.a))["target"] == key.digest.hex()
+    invite = two.ready[1]["invite"]
+    assert (await in_json("trace", invite, *two.a))["target"] == node_id
+
+
+async def test_a_trace_shows_who_holds_a_key_or_a_name(two: Two) -> None:
+    key = (await done("put", "--text", "x", *two.a)).strip()
+    await done("set", "colour", "blue", *two.a)
+    for target in (key, "colour"):
+        steps = (await in_json("trace", target, *two.a))["steps"]
+        assert [(s["address"], s["outcome"]) for s in steps] == [(two.address_b, "value")]
+
+
+async def test_an_author_may_be_given_by_the_invite(two: Two) -> None:
+    await done("set", "colour", "mine", "--own", *two.a)
+    assert await done("get", "colour", "--author", two.ready[0]["invite"], *two.b) == "mine"
+
+
+@pytest.mark.parametrize("verb", [[], ["get"], ["run"]])
+async def test_help_has_a_short_name(verb: list[str]) -> None:
+    assert await done(*verb, "-h") == await done(*verb, "--help")
 
 
 # --- Nobody to ask --------------------------------------------------------------------------------
@@ -285,6 +309,16 @@ async def test_what_is_too_long_for_a_url_is_refused_in_one_line(two: Two) -> No
         (["put", "/proc/self/mem"], "cannot read"),
         (["withdraw"], "either NAME or --topic"),
         (["withdraw", "n", "--topic", "t"], "either NAME or --topic"),
+        (["withdraw", "n", "--slot", "s"], "--slot goes with --topic"),
+        (["withdraw", "--topic", "t", "--own"], "--own goes with NAME"),
+        (["withdraw", str(blob_key(b"x"))], "a blob cannot be set or withdrawn"),
+        (["set", str(blob_key(b"x")), "v"], "a blob cannot be set or withdrawn"),
+        (["withdraw", str(topic_key(b"x"))], "give the name or the topic"),
+        (["get", "n", "--own", "--author", "a" * 52], "either --own or --author"),
+        (["get", str(blob_key(b"x")), "--own"], "go with a name"),
+        (["get", "n", "--author", "h:1"], "is no public key"),
+        (["trace", "0" * 64, "--own"], "own goes with a name"),
+        (["trace", "kad://zz@h:1"], "is no public key"),
         (["ping", "nowhere"], "HOST:PORT"),
         (["ping", "::1:4000"], "brackets"),
         (["get", "n", "--author", "zz"], "is no public key"),

@@ -65,7 +65,11 @@ def test_a_status_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
             "peers": 3,
             "unreachable": ["h:1: no answer"],
             "counters": {"served_Ping": 4},
-            "chores": {"join": [2, 1.4], "renew": [0, None]},
+            "chores": {
+                "join": {"runs": 2, "last_run_s_ago": 1.4},
+                "probe": {"runs": 1, "last_run_s_ago": 0.0},
+                "renew": {"runs": 0, "last_run_s_ago": None},
+            },
         }
     )
     assert capsys.readouterr().out.splitlines() == [
@@ -75,6 +79,7 @@ def test_a_status_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
         "unreachable\th:1: no answer",
         "counter served_Ping\t4",
         "chore join\t2 runs, the last 1 s ago",
+        "chore probe\t1 run, the last 0 s ago",
         "chore renew\t0 runs",
     ]
 

@@ -120,6 +120,10 @@ async def test_a_value_too_large_is_413_whatever_its_size(tmp_path: Path) -> Non
         ("GET", "/v1/blobs/blob-abc", b""),
         ("GET", f"/v1/blobs/{topic_key(b't')}", b""),
         ("GET", "/v1/names/n?author=zz", b""),
+        ("GET", "/v1/names/n?author=h:1", b""),
+        ("GET", f"/v1/names/n?own=1&author={'a' * 52}", b""),
+        ("GET", f"/v1/trace/{'0' * 64}?own=1", b""),
+        ("GET", "/v1/trace/n?own=yes", b""),
         ("GET", f"/v1/names/{'n' * 65}", b""),
         ("PUT", "/v1/names/n?own=yes", b"v"),
         ("PUT", "/v1/names/n?expect_seq=-1", b"v"),
@@ -145,7 +149,9 @@ async def test_a_bad_request_is_400_and_says_why(
 
 async def test_what_is_not_there_is_told_in_json_too(tmp_path: Path) -> None:
     async with lone(tmp_path) as client:
-        assert (await client.get("/v1/nothing"))[1]["error"] == "HTTPNotFound"
+        status, view = await client.get("/v1/nothing?x=1")
+        assert (status, view["error"]) == (404, "HTTPNotFound")
+        assert view["detail"] == "this API has no path '/v1/nothing'"
         assert (await client.ask("POST", "/v1/status"))[1]["error"] == "HTTPMethodNotAllowed"
 
 

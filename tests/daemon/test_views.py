@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 
@@ -15,11 +16,13 @@ from kademlia_node.daemon.views import (
     error_view,
     receipt_view,
     record_view,
+    status_view,
     trace_view,
     value_of,
 )
 from kademlia_node.errors import Conflict, NoAnswer, NotFound, NotStored, ValueTooLarge
 from kademlia_node.node.receipt import Receipt, Step, StepOutcome, TopicEntry, Trace
+from tests.node.network import Neighbourhood
 
 AUTHOR = Identity.generate(random.Random(1))
 PEER = Contact(AUTHOR.public_key, Address("127.0.0.1", 4000))
@@ -53,6 +56,19 @@ def test_a_trace_tells_what_each_node_said_and_when() -> None:
     )
     assert (waiting["outcome"], waiting["answered_ms"], waiting["slow"]) == ("waiting", None, True)
     assert answered["invite"] == f"kad://{key_text(AUTHOR.public_key)}@127.0.0.1:4000"
+
+
+async def test_a_status_tells_of_each_chore_how_often_and_how_long_ago() -> None:
+    async with Neighbourhood() as here:
+        node = await here.start()
+        await asyncio.sleep(100.0001234)
+        chores = status_view(await node.status())["chores"]
+    assert chores["join"]["runs"] > 0
+    assert 0 <= chores["join"]["last_run_s_ago"] <= 100
+    for chore in chores.values():
+        assert set(chore) == {"runs", "last_run_s_ago"}
+        assert (chore["last_run_s_ago"] is None) == (chore["runs"] == 0)
+        assert round(chore["last_run_s_ago"] or 0, 3) == (chore["last_run_s_ago"] or 0)
 
 
 def test_a_receipt_names_who_has_it_and_who_has_not() -> None:

@@ -22,6 +22,7 @@ from kademlia_node.core.record import Record, make_entry
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.net.exchange import Exchange
 from kademlia_node.net.transport import Receive, Transport
+from kademlia_node.node.listener import NodeListener
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim import NullSuite, SimNetwork
@@ -152,8 +153,18 @@ class Puppet(Node):
 
     answer: Callable[[Request], Response | None] = staticmethod(lambda _: None)
 
+    def _make_listener(self) -> NodeListener:
+        return _ScriptedListener(self)
+
+
+class _ScriptedListener(NodeListener):
+    """Lets a puppet speak first."""
+
+    def __init__(self, puppet: Puppet) -> None:
+        self._puppet = puppet
+
     def serve(self, asker: Asker, request: Request, reply: Reply) -> None:
-        scripted = self.answer(request)
+        scripted = self._puppet.answer(request)
         if scripted is None:
             super().serve(asker, request, reply)
         elif scripted is not SILENCE:

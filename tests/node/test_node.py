@@ -6,29 +6,34 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from random import Random
-from typing import Any
+from typing import Any, assert_type
 
 import pytest
 
+import kademlia_node
 from kademlia_node.core.contact import Address, Contact
+from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import solves_puzzle
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record
 from kademlia_node.errors import (
+    AlreadyRunning,
     KademliaError,
     NoAnswer,
     NotFound,
-    NotStored,
+    NotRunning,
     SetupError,
-    ValueTooLarge,
 )
+from kademlia_node.node.listener import NodeListener
 from kademlia_node.node.node import Node
-from kademlia_node.settings import INLINE_BYTES_MAX, Settings
+from kademlia_node.node.receipt import StepOutcome
+from kademlia_node.settings import Settings
 from kademlia_node.sim import run
 from kademlia_node.store.memory import MemoryStore
 from tests.node.network import HOUR, OPEN, SUITE, Neighbourhood, collect, contact_of
 
 NOBODY = Address("8.8.8.8", 4000)
+STRANGER = Identity.generate(Random(7), suite=SUITE)
 
 
 # --- Life -------------------------------------------------------------------------------------
@@ -133,7 +138,7 @@ VERBS: dict[str, Callable[[Node], Any]] = {
     "withdraw": lambda node: node.withdraw(topic="cars"),
     "find": lambda node: collect(node.find("cars")),
     "lookup": lambda node: node.lookup(bytes(32)),
-    "ping": lambda node: node.ping(Contact(node.public_key, NOBODY)),
+    "ping": lambda node: node.ping(Contact(STRANGER.public_key, NOBODY)),
     "ping by address": lambda node: node.ping(str(NOBODY)),
 }
 
@@ -153,18 +158,57 @@ async def test_a_verb_under_way_ends_when_the_node_stops(verb: str, after_s: flo
                 await working
 
 
-@pytest.mark.usefixtures("nobody_left_behind")
-async def test_a_stopped_node_answers_its_program_with_misses() -> None:
+EVERY_VERB = VERBS | {
+    "announce": lambda node: node.announce("cars", b"red"),
+    "status": lambda node: node.status(),
+}
+
+
+@pytest.mark.parametrize("verb", EVERY_VERB)
+async def test_a_node_that_is_not_running_says_so_whatever_it_is_asked(verb: str) -> None:
     async with Neighbourhood() as here:
-        node = (await here.grow(3, server=True))[2]
-        client = await here.start(server=False)
-        await client.stop()
-        with pytest.raises(NotFound):
-            await client.get("colour")
-        with pytest.raises(NotStored):
-            await client.put(b"value")
-        with pytest.raises(NoAnswer):
-            await client.ping(contact_of(node))
+        await here.grow(2)
+        node = here.make(Node)
+        with pytest.raises(NotRunning, match="use `async with Node"):
+            await EVERY_VERB[verb](node)
+        await node.start()
+        await node.stop()
+        with pytest.raises(NotRunning, match="the node is not running"):
+            await EVERY_VERB[verb](node)
+
+
+async def test_who_a_node_was_can_be_read_after_its_stop_but_not_before_its_start() -> None:
+    async with Neighbourhood() as here:
+        node = here.make(Node)
+        with pytest.raises(NotRunning):
+            _ = node.invite
+        async with node:
+            invite = node.invite
+        assert node.invite == invite
+
+
+async def test_a_node_is_started_once_at_a_time() -> None:
+    async with Neighbourhood() as here:
+        node = here.make(Node, bootstrap=[str(NOBODY)])
+        starting = asyncio.create_task(node.start())
+        await asyncio.sleep(0.01)
+        with pytest.raises(AlreadyRunning):
+            await node.start()
+        await starting
+        with pytest.raises(AlreadyRunning, match="running already"):
+            await node.start()
+        assert (await node.status()).peers == 0
+        await node.stop()
+
+
+async def test_publications_end_with_the_node() -> None:
+    async with Neighbourhood() as here:
+        node = await here.start()
+        await node.put(b"blob")
+        assert (await node.status()).publications == 1
+        await node.stop()
+        await node.start()
+        assert (await node.status()).publications == 0
 
 
 class StuckStore(ClosingStore):
@@ -219,6 +263,16 @@ async def test_without_an_identity_one_is_found_that_solves_the_puzzle() -> None
             assert client.public_key != node.public_key  # the first key will do
 
 
+@pytest.mark.usefixtures("nobody_left_behind")
+async def test_a_server_whose_identity_does_not_solve_the_puzzle_does_not_start() -> None:
+    async with Neighbourhood(Network.open("puzzle", puzzle_bits=24)) as here:
+        node = here.make(Node, server=True)
+        with pytest.raises(SetupError, match="does not solve the 24-bit puzzle"):
+            await node.start()
+        for server in (False, None):
+            await here.start(server=server)
+
+
 def test_the_same_chance_makes_the_same_run() -> None:
     async def digest() -> tuple[bytes, str]:
         async with Neighbourhood(seed=5) as here:
@@ -246,6 +300,12 @@ async def test_the_search_for_an_identity_lets_others_run() -> None:
             turns += 1
         assert turns > 3
         await node.stop()
+
+
+async def test_what_the_exchange_tells_a_node_is_no_business_of_its_users() -> None:
+    inner = {name for name in vars(NodeListener) if not name.startswith("_")}
+    assert "serve" in inner
+    assert not inner & set(dir(Node))
 
 
 # --- What a node says of itself ---------------------------------------------------------------
@@ -294,6 +354,23 @@ async def test_lookup_names_the_closest() -> None:
         assert trace.target == here.nodes[3].id
 
 
+async def test_lookup_of_a_key_marks_everyone_who_holds_it() -> None:
+    async with Neighbourhood() as here:
+        await here.grow(8)
+        node = here.nodes[-1]
+        for receipt in (
+            await here.nodes[0].put(b"blob"),
+            await here.nodes[0].set("colour", b"blue"),
+            await here.nodes[0].announce("cars", b"red"),
+        ):
+            closest, trace = await node.lookup(receipt.key)
+            shown = {s.contact.id for s in trace.steps if s.outcome is StepOutcome.VALUE}
+            assert shown == await here.holders(receipt.key) - {node.id}
+            assert (trace.target, len(closest)) == (receipt.key.digest, 7)
+        _, trace = await node.lookup((await here.nodes[0].put(b"blob")).key.digest)
+        assert trace.count(StepOutcome.VALUE) == 0
+
+
 async def test_key_of_names_where_an_entry_is() -> None:
     async with Neighbourhood() as here:
         alice, bob = await here.grow(2)
@@ -312,71 +389,35 @@ async def test_on_an_open_network_names_are_our_own() -> None:
         assert await bob.get("colour", author=alice.public_key) == b"blue"
 
 
-# --- Arguments --------------------------------------------------------------------------------
+async def test_what_was_withdrawn_was_not_merely_not_found() -> None:
+    async with Neighbourhood() as here:
+        alice, bob = await here.grow(2)
+        await alice.set("colour", b"blue")
+        await alice.withdraw("colour")
+        with pytest.raises(NotFound, match="colour was withdrawn by its author: asked 1") as gone:
+            await bob.get("colour")
+        assert gone.value.withdrawn
+        with pytest.raises(NotFound, match=r"^taste was not found: asked 1 in 1 hop and") as missed:
+            await bob.get("taste")
+        assert not missed.value.withdrawn
 
 
-@pytest.mark.parametrize("value", [b"", b"x" * INLINE_BYTES_MAX, bytearray(b"y"), memoryview(b"z")])
-async def test_values_are_bytes_up_to_640(value: bytes) -> None:
+async def test_one_replica_is_no_plural() -> None:
     async with Neighbourhood() as here:
         node = await here.start()
-        receipt = await node.put(value)
-        assert await node.get(receipt.key) == bytes(value)
-        assert isinstance(await node.get(receipt.key), bytes)
+        assert (await node.put(b"value")).summary() == "1 replica of 3 wanted"
 
 
-@pytest.mark.parametrize("slot", ["", "x" * 64, "ü" * 32, "a/b?\n"])
-async def test_names_are_text_up_to_64_bytes(slot: str) -> None:
+async def test_what_get_returns_is_known_to_a_type_checker() -> None:
     async with Neighbourhood() as here:
         node = await here.start()
-        await node.set(slot, b"blue")
-        assert await node.get(slot) == b"blue"
+        await node.set("colour", b"blue")
+        assert_type(await node.get("colour"), bytes)
+        assert_type(await node.get("colour", default=None), bytes | None)
+        assert_type(await node.get("colour", default=7), bytes | int)
 
 
-BAD_CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
-    "a text as value": (
-        lambda node: node.put("text"),
-        TypeError,
-        r"bytes, not str: .*value\.encode\(\)",
-    ),
-    "a number as value": (lambda node: node.set("n", 7), TypeError, "bytes, not int$"),
-    "a long value": (lambda node: node.put(bytes(641)), ValueTooLarge, "641 bytes; at most 640"),
-    "a long announcement": (
-        lambda node: node.announce("t", bytes(641)),
-        ValueTooLarge,
-        "641 bytes",
-    ),
-    "bytes as name": (lambda node: node.get(b"name"), TypeError, "a name is text, not bytes"),
-    "a long name": (lambda node: node.set("ü" * 33, b""), ValueError, "66 bytes; at most 64"),
-    "a long slot": (lambda node: node.announce("t", b"", slot="x" * 65), ValueError, "65 bytes"),
-    "bytes as topic": (lambda node: node.announce(b"t", b""), TypeError, "a topic is text"),
-    "a short author": (lambda node: node.get("n", author=b"x"), ValueError, "32 bytes, not 1"),
-    "a text as author": (lambda node: node.get("n", author="x"), TypeError, "bytes, not str"),
-    "nothing to withdraw": (lambda node: node.withdraw(), ValueError, "either a name or a topic"),
-    "too much to withdraw": (
-        lambda node: node.withdraw("n", topic="t"),
-        ValueError,
-        "either a name or a topic",
-    ),
-}
-
-
-@pytest.mark.parametrize("call", BAD_CALLS)
-async def test_a_bad_argument_is_refused_with_a_word_on_what_to_do(call: str) -> None:
-    verb, error, message = BAD_CALLS[call]
-    async with Neighbourhood() as here:
-        node = await here.start()
-        with pytest.raises(error, match=message):
-            await verb(node)
-
-
-def test_a_bad_invite_is_refused_before_anything_starts() -> None:
-    with pytest.raises(ValueError, match="HOST:PORT"):
-        Node(bootstrap=["nowhere"], rng=Random(1))
-
-
-async def test_the_topic_to_find_is_text() -> None:
-    async with Neighbourhood() as here:
-        node = await here.start()
-        topic: Any = b"cars"
-        with pytest.raises(TypeError, match="a topic is text"):
-            node.find(topic)
+def test_what_the_verbs_take_and_give_can_be_imported_from_the_package() -> None:
+    names = {"Invite", "Record", "Store", "Step", "StepOutcome", "PeerRefused", "NotRunning"}
+    assert names <= set(kademlia_node.__all__)
+    assert all(hasattr(kademlia_node, name) for name in kademlia_node.__all__)

@@ -31,7 +31,7 @@ from kademlia_node.core.message import (
 )
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record, make_blob, make_entry, make_topic_entry
-from kademlia_node.errors import PeerRefused
+from kademlia_node.errors import PeerRefused, SetupError
 from kademlia_node.net.ask import Asker
 from kademlia_node.node.assembly import assemble, make_state
 from kademlia_node.node.node import Node
@@ -474,3 +474,21 @@ async def test_a_node_that_does_not_run_is_busy() -> None:
         running.cancel()
         await asyncio.wait([running])
         assert await ask() == busy
+
+
+class BrokenStore(MemoryStore):
+    """Fails at every read."""
+
+    async def get(self, key: bytes, *, wall: float) -> list[Record]:
+        raise SetupError("the disk is gone")
+
+
+async def test_a_store_that_fails_does_not_end_the_node(caplog: pytest.LogCaptureFixture) -> None:
+    async with Neighbourhood() as here:
+        node = await here.start(store=BrokenStore(bytes(32), settings=Settings()))
+        stranger = await here.stranger()
+        with pytest.raises(PeerRefused, match="the store failed"):
+            await stranger.ask(node, FindValue(TARGET))
+        assert await stranger.ask(node, Ping()) == Pong()
+        assert (await node.status()).counters["store_failed"] == 1
+    assert "the disk is gone" in caplog.text

@@ -1,0 +1,276 @@
+"""The tables of a disk store, and all the SQL that touches them.
+
+Synchronous, and for one thread: nothing here waits, and whoever drives it says when a transaction
+begins and ends. Judges no record and decides nothing (`store.base.decide`). The ledger is in memory
+only; it is summed up once, at the start, and follows every transaction, also when it is undone.
+
+A row whose header makes no sense, which no database check can see, is as good as absent; it goes
+when its time comes. Values are not looked at: whoever reads a record verifies it.
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from errno import EEXIST
+from pathlib import Path
+
+from kademlia_node.core.ids import distance
+from kademlia_node.core.record import Header, Record, unpack_header
+from kademlia_node.errors import MalformedMessage
+from kademlia_node.settings import Settings
+from kademlia_node.store.base import (
+    Answer,
+    Holding,
+    Ledger,
+    Place,
+    Published,
+    Usage,
+    decide,
+    place_of,
+)
+
+log = logging.getLogger(__name__)
+
+RANK_SHIFT = 193  # the 63 highest of 256 bits: what an INTEGER holds and stays positive
+
+
+class Tables:
+    """Records and publications over a connection that `schema.connect` has opened."""
+
+    def __init__(
+        self, connection: sqlite3.Connection, own_id: bytes, *, settings: Settings
+    ) -> None:
+        self._connection = connection
+        self._sql = connection.execute
+        self._own_id = own_id
+        self._settings = settings
+        self._take_over_ranks()
+        self._ledger = Ledger(settings)
+        self._charges: list[tuple[bytes, bytes, int, int]] = []  # of the open transaction
+        for author, prefix, records, length in self._sql(
+            "SELECT author, charged_to, count(*), sum(length(value)) FROM record"
+            " GROUP BY author, charged_to"
+        ):
+            self._charge(author, prefix, records=records, length=length)
+        self._charges.clear()
+
+    # --- Transactions -----------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Begin a transaction; it takes hold of the file with its first read or write."""
+        self._sql("BEGIN")
+
+    def commit(self) -> None:
+        """Make what was written since `begin` last, as `Durability` says."""
+        self._sql("COMMIT")
+        self._charges.clear()
+
+    def rollback(self) -> None:
+        """Undo what was written since `begin`."""
+        if self._connection.in_transaction:  # a full disk may have ended it already
+            self._sql("ROLLBACK")
+        for author, prefix, records, size_bytes in self._charges:
+            self._ledger.add(author, prefix, size_bytes=-size_bytes, records=-records)
+        self._charges.clear()
+
+    def close(self) -> None:
+        """Close the connection; nothing else can follow."""
+        self._connection.close()
+
+    def backup_to(self, path: Path) -> None:
+        """Copy the whole database to a new file, which appears when it is complete.
+
+        Raises:
+            OSError: it exists already, or cannot be made.
+            sqlite3.Error: it cannot be written.
+        """
+        if path.exists():
+            raise FileExistsError(EEXIST, "it exists already")
+        part = path.with_name(path.name + ".part")
+        part.unlink(missing_ok=True)  # of a backup that was interrupted
+        try:
+            part.touch(mode=0o600)
+            with closing(sqlite3.connect(part)) as copy:
+                self._connection.backup(copy)
+            part.rename(path)
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+
+    # --- Records ----------------------------------------------------------------------------------
+
+    def get(self, key: bytes, *, wall: float) -> list[Record]:
+        """See `Store`."""
+        return self._records(
+            "SELECT key, header, value FROM record WHERE key = ? AND expires > ?"
+            " ORDER BY author, slot",
+            (key, wall),
+        )
+
+    def get_one(self, place: Place, *, wall: float) -> Record | None:
+        """See `Store`."""
+        found = self._records(
+            "SELECT key, header, value FROM record"
+            " WHERE key = ? AND author = ? AND slot = ? AND expires > ?",
+            (*place, wall),
+        )
+        return found[0] if found else None
+
+    def page(self, after: Place, *, limit: int, wall: float) -> list[Record]:
+        """See `Store`."""
+        return self._records(
+            "SELECT key, header, value FROM record"
+            " WHERE (key, author, slot) > (?, ?, ?) AND expires > ?"
+            " ORDER BY key, author, slot LIMIT ?",
+            (*after, wall, limit),
+        )
+
+    def keys(self, *, wall: float) -> list[bytes]:
+        """See `Store`."""
+        found = self._sql("SELECT DISTINCT key FROM record WHERE expires > ? ORDER BY key", (wall,))
+        return [key for (key,) in found]
+
+    def usage(self) -> Usage:
+        """See `Store`."""
+        return self._ledger.usage
+
+    def put(
+        self, record: Record, *, charged_to: bytes, wall: float, expect_seq: int | None
+    ) -> Answer:
+        """See `Store`."""
+        assert len(record.value) == record.header.length
+        self.forget_expired(wall)
+        newcomer = Holding.of(record, charged_to=charged_to, settings=self._settings)
+        old = self._held_at(newcomer.place)
+        if old is not None and old.header.expires <= wall:  # one that was left for the next sweep
+            self._remove(old)
+            old = None
+        decision = decide(
+            newcomer,
+            old,
+            expect_seq=expect_seq,
+            ledger=self._ledger,
+            own_id=self._own_id,
+            farthest=self._farthest(),
+        )
+        for victim in decision.victims:
+            self._remove(victim)
+        if decision.file is not None:
+            if old is not None:
+                self._remove(old)
+            self._add(decision.file, record.value)
+        return Answer(decision.outcome, old.header if old is not None else None)
+
+    def forget_expired(self, wall: float) -> int:
+        """Forget some of what has expired; returns how many, `store_sweep_max` at most."""
+        expired = self._sql(
+            "SELECT rowid, author, charged_to, length(value) FROM record"
+            " WHERE expires <= ? LIMIT ?",
+            (wall, self._settings.store_sweep_max),
+        ).fetchall()
+        for rowid, author, prefix, length in expired:
+            self._sql("DELETE FROM record WHERE rowid = ?", (rowid,))
+            self._charge(author, prefix, records=-1, length=-length)
+        return len(expired)
+
+    def _records(self, query: str, parameters: tuple[object, ...]) -> list[Record]:
+        return [
+            Record(key, header, value)
+            for key, packed, value in self._sql(query, parameters)
+            if (header := _header(packed)) is not None
+        ]
+
+    def _held_at(self, place: Place) -> Holding | None:
+        row = self._sql(
+            "SELECT key, header, charged_to FROM record WHERE key = ? AND author = ? AND slot = ?",
+            place,
+        ).fetchone()
+        return self._holding(*row) if row is not None else None
+
+    def _farthest(self) -> Iterator[Holding]:
+        rows = self._sql("SELECT key, header, charged_to FROM record ORDER BY rank DESC, expires")
+        for row in rows:
+            holding = self._holding(*row)
+            if holding is not None:
+                yield holding
+
+    def _holding(self, key: bytes, packed: bytes, charged_to: bytes) -> Holding | None:
+        header = _header(packed)
+        if header is None:
+            return None
+        size_bytes = header.length + self._settings.record_overhead_bytes
+        return Holding(key, header, charged_to, size_bytes)
+
+    def _add(self, holding: Holding, value: bytes) -> None:
+        header = holding.header
+        self._sql(
+            "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                *holding.place,
+                header.expires,
+                self._rank(holding.key),
+                holding.charged_to,
+                header.pack(),
+                value,
+            ),
+        )
+        self._charge(header.author, holding.charged_to, records=1, length=header.length)
+
+    def _remove(self, holding: Holding) -> None:
+        header = holding.header
+        self._sql("DELETE FROM record WHERE key = ? AND author = ? AND slot = ?", holding.place)
+        self._charge(header.author, holding.charged_to, records=-1, length=-header.length)
+
+    def _charge(self, author: bytes, prefix: bytes, *, records: int, length: int) -> None:
+        size_bytes = length + records * self._settings.record_overhead_bytes
+        self._ledger.add(author, prefix, size_bytes=size_bytes, records=records)
+        self._charges.append((author, prefix, records, size_bytes))
+
+    # --- Ranks ------------------------------------------------------------------------------------
+
+    def _rank(self, key: bytes) -> int:
+        """Sorts as the distance from us does, up to ties that take 2^63 hashes to find."""
+        return distance(key, self._own_id) >> RANK_SHIFT
+
+    def _take_over_ranks(self) -> None:
+        """Ranks belong to a node ID; under another one all of them are made anew."""
+        some = self._sql("SELECT key, rank FROM record LIMIT 1").fetchone()
+        if some is not None and some[1] != self._rank(some[0]):
+            self._connection.create_function("rank_of", 1, self._rank)
+            self._sql("UPDATE record SET rank = rank_of(key)")
+
+    # --- Publications -----------------------------------------------------------------------------
+
+    def publications(self) -> list[Published]:
+        """See `Publications.load`."""
+        rows = self._sql(
+            "SELECT key, header, value, renew_at FROM publication ORDER BY key, author, slot"
+        )
+        return [
+            Published(Record(key, header, value), renew_at)
+            for key, packed, value, renew_at in rows
+            if (header := _header(packed)) is not None
+        ]
+
+    def publish(self, published: Published) -> None:
+        """See `Publications.keep`."""
+        record = published.record
+        self._sql(
+            "INSERT OR REPLACE INTO publication VALUES (?, ?, ?, ?, ?, ?)",
+            (*place_of(record), published.renew_at, record.header.pack(), record.value),
+        )
+
+    def unpublish(self, place: Place) -> None:
+        """See `Publications.drop`."""
+        self._sql("DELETE FROM publication WHERE key = ? AND author = ? AND slot = ?", place)
+
+
+def _header(packed: bytes) -> Header | None:
+    try:
+        return unpack_header(packed)
+    except MalformedMessage as error:
+        log.warning("a row of the store is damaged and passed over: %s", error)
+        return None
