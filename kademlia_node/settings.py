@@ -114,6 +114,7 @@ class Settings:
     probe_helps_per_s: float = 0.1  # strangers that we ask to call one prefix
     probe_helps_burst: float = 2.0  # at once
     probe_keys_max: int = 1024  # prefixes and hosts that those limits remember
+    address_votes: int = 15  # prefixes whose word on where we are is counted
     probe_s: float = 600.0  # a client asks again whether strangers can reach it
     liveness_s: float = 300.0  # the quietest contact is pinged when it was silent this long
     check_every_s: float = 15.0  # so that 8 pings at a time go round 160 contacts in 5 minutes

@@ -221,9 +221,14 @@ class SessionTable:
             return True
         return new.initiated == (self._own_id < new.peer.id)
 
+    def _is_kept(self, session: Session) -> bool:
+        """Of a pinned peer the one session in use; else few peers could hold all places."""
+        in_use = self._sending.get(_peer(session.peer)) is session
+        return in_use and self._is_pinned(session.peer.id)
+
     def _evict(self, sessions: OrderedDict[bytes, Session], *, sparing: Session) -> None:
         for session in sessions.values():
-            if session is not sparing and not self._is_pinned(session.peer.id):
+            if session is not sparing and not self._is_kept(session):
                 self.drop(session)
                 return
         self.drop(sparing)

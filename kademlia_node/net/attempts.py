@@ -108,13 +108,22 @@ class Attempts:
         self._timer = self._loop.call_at(due, self._on_timer)
         self._armed_for = due
 
+    def _wake(self, attempt: Attempt, now: float) -> None:
+        """A caller's mistake is reported, and ends its own attempt only."""
+        try:
+            attempt.wake(now)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other attempts go on
+            attempt.stopped = True
+            message = "what an attempt called has failed"
+            self._loop.call_exception_handler({"message": message, "exception": error})
+
     def _on_timer(self) -> None:
         self._timer = None
         now = max(self._loop.time(), self._armed_for)  # a loop may fire a clock tick early
         for attempt in self._schedule.due(now):
             attempt.entry = None
             if not attempt.stopped:  # by another one of this very turn
-                attempt.wake(now)
+                self._wake(attempt, now)
             if not attempt.stopped:
                 self._await(attempt)
         self._arm()

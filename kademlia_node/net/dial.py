@@ -15,7 +15,6 @@ from kademlia_node.core import packet
 from kademlia_node.core.contact import Address, Contact, is_local
 from kademlia_node.core.handshake import Opened, Opening
 from kademlia_node.core.identity import Capabilities, Identity
-from kademlia_node.core.limiter import KeyedLimiter
 from kademlia_node.core.message import HARMLESS, Ping, Request
 from kademlia_node.core.network import Network
 from kademlia_node.errors import ForgedPacket, MalformedMessage
@@ -93,11 +92,7 @@ class Dialer:
         self._on_failed = on_failed
         self._dials: dict[Address, Dial] = {}
         self._dead: OrderedDict[Contact, float] = OrderedDict()
-        self._keys_tried: KeyedLimiter = KeyedLimiter(
-            settings.keys_per_address / settings.dead_contact_s,
-            settings.keys_per_address,
-            keys_max=settings.dead_contacts_max,
-        )
+        self._tried: OrderedDict[Address, dict[bytes, float]] = OrderedDict()
 
     def knows(self, address: Address) -> bool:
         """Whether an answer from this address is awaited."""
@@ -171,7 +166,20 @@ class Dialer:
     def _may_call(self, contact: Contact, *, again: bool, now: float) -> bool:
         if not again and self._dead.get(contact, now) > now:
             return False
-        return is_local(contact.address.host) or self._keys_tried.take(contact.address, now)
+        return is_local(contact.address.host) or self._is_one_of_few(contact, now=now)
+
+    def _is_one_of_few(self, contact: Contact, *, now: float) -> bool:
+        """Whether few other keys were tried at this address lately; a known one may come again."""
+        tried = self._tried.pop(contact.address, {})
+        since = now - self._settings.dead_contact_s
+        tried = {key: when for key, when in tried.items() if when > since}
+        self._tried[contact.address] = tried
+        if len(self._tried) > self._settings.dead_contacts_max:
+            self._tried.popitem(last=False)
+        if contact.public_key not in tried and len(tried) >= self._settings.keys_per_address:
+            return False
+        tried[contact.public_key] = now
+        return True
 
     def _give_up(self, dial: Dial) -> None:
         del self._dials[dial.contact.address]

@@ -36,8 +36,10 @@ class NodeListener:
             table.remove(contact.id)
 
     def on_silent(self, contact: Contact) -> None:
-        """A peer did not answer."""
-        self._state.table.strike(contact.id, now=self._state.loop.time())
+        """A peer did not answer: at the address where we know it, else it is no fault of its."""
+        table = self._state.table
+        if table.get(contact.id) == contact:
+            table.strike(contact.id, now=self._state.loop.time())
 
     def on_seen_as(self, address: Address, *, by: Contact) -> None:
         """A peer tells where it sees us."""

@@ -7,6 +7,8 @@ private addresses there is nothing to prove. A server needs an ID that solves th
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict
+
 from kademlia_node.core.contact import Address, Contact, is_local, prefix
 from kademlia_node.core.identity import Capabilities, sign_card
 from kademlia_node.core.ids import solves_puzzle
@@ -26,7 +28,7 @@ class Reach:
     def __init__(self, state: NodeState, *, server: bool | None) -> None:
         self._state = state
         self._decided = server
-        self._seen: Address | None = None
+        self._votes: OrderedDict[bytes, Address] = OrderedDict()  # by the prefix of who tells
         settings = state.settings
         self._calls = TokenBucket(settings.probe_calls_per_s, settings.probe_calls_burst)
         self._asked: KeyedLimiter = KeyedLimiter(
@@ -40,8 +42,9 @@ class Reach:
 
     @property
     def address(self) -> Address | None:
-        """Where peers see us; None before any has told."""
-        return self._seen
+        """Where most peers see us, one vote per prefix; None before any has told."""
+        votes = Counter(self._votes.values()).most_common(1)
+        return votes[0][0] if votes else None
 
     def begin(self) -> None:
         """The socket is open: become a server at once if that is decided or plain."""
@@ -51,20 +54,30 @@ class Reach:
 
     def on_seen_as(self, address: Address, *, by: Contact) -> None:
         """A peer tells from where our packets come; only a neighbour can see a local address."""
-        if is_local(address.host) and not is_local(by.address.host):
+        if is_local(address.host) and (not is_local(by.address.host) or self._is_public()):
             return
-        self._seen = address
+        self._votes[prefix(by.address.host)] = address
+        if len(self._votes) > self._state.settings.address_votes:
+            self._votes.popitem(last=False)
         if self._decided is None and is_local(address.host):
             self._become_server()
 
     def on_caller(self, contact: Contact) -> None:
-        """Somebody calls us; if it is a stranger, we can be reached."""
+        """Somebody calls us; if it is a stranger, we can be reached.
+
+        On the internet, that is: there, a caller of our own link proves nothing.
+        """
+        if is_local(contact.address.host) and self._is_public():
+            return
         if self._decided is None and not self._state.exchange.wrote_to(contact.address.host):
             self._become_server()
 
+    def _is_public(self) -> bool:
+        return any(not is_local(contact.address.host) for contact in self._state.table)
+
     def card(self) -> bytes:
         """Our signed node card, or nothing while we do not know where we are."""
-        here = self._seen or self._state.exchange.address
+        here = self.address or self._state.exchange.address
         if here.host in ANY:
             return b""
         wall = self._state.wall()

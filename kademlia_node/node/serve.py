@@ -36,7 +36,7 @@ from kademlia_node.core.message import (
 )
 from kademlia_node.core.record import Record, clamp_blob, merge
 from kademlia_node.core.replica import accepts
-from kademlia_node.errors import BadRecord, SetupError
+from kademlia_node.errors import BadRecord
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.state import NodeState
@@ -109,13 +109,13 @@ class Server:
         task.add_done_callback(self._on_served)
 
     async def _answer(self, answering: Coroutine[None, None, Response], reply: Reply) -> None:
-        """A store that fails is the operator's to mend; the node goes on with what it can."""
+        """A store that fails is the operator's to mend; no request ends the node."""
         try:
             reply(await answering)
-        except SetupError:
-            log.exception("the store failed")
-            self._state.counts["store_failed"] += 1
-            reply(Refused(ErrorCode.BUSY, "the store failed"))
+        except Exception:
+            log.exception("a request could not be answered")
+            self._state.counts["serving_failed"] += 1
+            reply(Refused(ErrorCode.BUSY, "something is wrong here"))
 
     def _on_served(self, _: asyncio.Task[None]) -> None:
         self._serving -= 1

@@ -6,7 +6,9 @@ network, the commons. Whoever published renews: same version, later expiry.
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, replace
+from weakref import WeakValueDictionary
 
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import point
@@ -92,6 +94,7 @@ class Writer:
         self._state = state
         self._reader = reader
         self._last_seq: dict[Place, int] = {}
+        self._locks: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
         self.publications: dict[Place, Publication] = {}
 
     async def put(self, value: bytes) -> Receipt:
@@ -104,11 +107,22 @@ class Writer:
     async def write(self, draft: Draft, *, expect_seq: int | None = None) -> Receipt:
         """Write an entry, a topic entry or a tombstone, as its highest version.
 
+        Writes of one place come one after the other, else a slow one would be kept alive for ever
+        in place of a later one.
+
         Raises:
             Conflict: `expect_seq` is not the seq of the current version.
             NotStored: nobody took it.
         """
         place = (draft.key.digest, draft.author.public_key, draft.slot)
+        async with self._lock(place):
+            return await self._write(place, draft, expect_seq=expect_seq)
+
+    def _lock(self, place: Place) -> asyncio.Lock:
+        """The lock of a place, which lasts as long as somebody holds it or waits for it."""
+        return self._locks.setdefault(place, asyncio.Lock())
+
+    async def _write(self, place: Place, draft: Draft, *, expect_seq: int | None) -> Receipt:
         last, expires, tries = 0, self._expiry(), 0
         while True:
             tries += 1
@@ -136,17 +150,18 @@ class Writer:
     async def renew_due(self) -> None:
         """Renew what is due; what nobody takes stays due."""
         wall = self._state.wall()
+        now_us = wall * 1_000_000  # a lower seq is forgotten: the next one is higher anyway
+        self._last_seq = {place: seq for place, seq in self._last_seq.items() if seq >= now_us}
         due = [place for place, held in self.publications.items() if held.renew_at <= wall]
         for place in due:
-            held = self.publications.get(place)
-            if held is not None:
-                await self._renew(place, held)
+            async with self._lock(place):
+                held = self.publications.get(place)
+                if held is not None and held.renew_at <= wall:
+                    await self._renew(place, held)
 
     async def _renew(self, place: Place, held: Publication) -> None:
         record = self._later(held.record, held.author)
         deposit, receipt = await self._hand_out(Key(held.record.header.kind, place[0]), record)
-        if self.publications.get(place) is not held:
-            return  # rewritten or withdrawn meanwhile
         if deposit.newest is not None and deposit.newest.version > record.header.version:
             del self.publications[place]  # another device of the author has moved on
         elif receipt.replicas:

@@ -150,9 +150,15 @@ class MemoryStore:
         self._ledger.refund(holding)
 
     def _forget_expired(self, wall: float) -> int:
-        expired = 0
-        while self._by_expiry and self._by_expiry[0][0] <= wall:
-            _, place = self._by_expiry[0]
-            self._remove(self._by_key[place[0]][place][0])
-            expired += 1
-        return expired
+        """All at once: one by one, many records of one expiry would take long."""
+        cut = bisect_left(self._by_expiry, int(wall) + 1, key=lambda entry: entry[0])
+        gone = {place for _, place in self._by_expiry[:cut]}
+        if gone:
+            del self._by_expiry[:cut]
+            self._by_rank = [entry for entry in self._by_rank if entry[1] not in gone]
+        for place in gone:
+            beside = self._by_key[place[0]]
+            self._ledger.refund(beside.pop(place)[0])
+            if not beside:
+                del self._by_key[place[0]]
+        return len(gone)

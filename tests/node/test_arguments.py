@@ -10,9 +10,7 @@ import pytest
 
 from kademlia_node.core.invite import Invite, key_text
 from kademlia_node.core.network import Network
-from kademlia_node.errors import (
-    ValueTooLarge,
-)
+from kademlia_node.errors import ValueTooLarge
 from kademlia_node.node.node import Node
 from kademlia_node.settings import INLINE_BYTES_MAX
 from tests.node.network import Neighbourhood, contact_of

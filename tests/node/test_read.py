@@ -364,7 +364,7 @@ async def test_a_find_that_is_left_early_asks_no_further() -> None:
             puppet.answer = another_entry
         found = reader.find("cars")
         assert (await anext(found)).value == b"x"
-        await found.aclose()  # type: ignore[attr-defined]
+        await found.aclose()
         assert asked == 3
         await asyncio.sleep(10)
         assert asked == 4  # it was on its way
