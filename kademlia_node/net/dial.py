@@ -71,6 +71,7 @@ class Dial:
     asks: list[Ask]
     attempt: Attempt = field(init=False)
     cookies: int = 0
+    behind: list[Ask] = field(default_factory=list)  # for another key at the same address
 
 
 class Dialer:
@@ -84,12 +85,14 @@ class Dialer:
         make_opening: MakeOpening,
         transmit: Callable[[bytes, Address], None],
         on_failed: Callable[[Dial], None],
+        redial: Callable[[Ask], None],
     ) -> None:
         self._attempts = attempts
         self._settings = settings
         self._make_opening = make_opening
         self._transmit = transmit
         self._on_failed = on_failed
+        self._redial = redial
         self._dials: dict[Address, Dial] = {}
         self._dead: OrderedDict[Contact, float] = OrderedDict()
         self._tried: OrderedDict[Address, dict[bytes, float]] = OrderedDict()
@@ -155,12 +158,19 @@ class Dialer:
         self._attempts.stop(dial.attempt)
         del self._dials[source]
         self._dead.pop(dial.contact, None)
+        self._call_next(dial)
         return dial, opened
 
+    def _call_next(self, ended: Dial) -> None:
+        for ask in ended.behind:
+            self._redial(ask)
+
     def _join(self, dial: Dial, ask: Ask) -> bool:
-        if dial.contact != ask.contact or len(dial.asks) >= self._settings.waiting_max:
+        """Wait for the handshake; with another key at that address, for its end and then call."""
+        waiting = dial.asks if dial.contact == ask.contact else dial.behind
+        if len(waiting) >= self._settings.waiting_max:
             return False
-        dial.asks.append(ask)
+        waiting.append(ask)
         return True
 
     def _may_call(self, contact: Contact, *, again: bool, now: float) -> bool:
@@ -189,6 +199,7 @@ class Dialer:
         if len(self._dead) > self._settings.dead_contacts_max:
             self._dead.popitem(last=False)
         self._on_failed(dial)
+        self._call_next(dial)
 
 
 def _slow(dial: Dial) -> None:

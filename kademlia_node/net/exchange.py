@@ -101,6 +101,7 @@ class Exchange:
             ),
             transmit=self._transmit,
             on_failed=self._on_dial_failed,
+            redial=partial(self._start, proved=False),
         )
 
     def _make_introductions(self) -> Introductions:

@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Self
 
 from kademlia_node.core.contact import Address, Contact
@@ -45,7 +46,7 @@ class Life:
         store: Store | None = None,
         peers: Sequence[Contact] = (),
         settings: Settings | None = None,
-        listen: Listen = listen_udp,
+        listen: Listen | None = None,
         rng: random.Random | None = None,
         wall: Callable[[], float] = time.time,  # noqa: TID251 - the shell's wall clock enters here
         suite: Suite = STANDARD,
@@ -58,7 +59,7 @@ class Life:
         self._store = store
         self._remembered = peers
         self._settings = settings or Settings()
-        self._listen = listen
+        self._listen = listen or partial(listen_udp, settings=self._settings)
         self._rng = rng or random.SystemRandom()
         self._wall = wall
         self._suite = suite

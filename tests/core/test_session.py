@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from kademlia_node.core import packet
 from kademlia_node.core.contact import Address, Contact, prefix
-from kademlia_node.core.identity import Capabilities
+from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.ids import node_id
 from kademlia_node.core.noise import TransportKeys
 from kademlia_node.core.session import REPLAY_WINDOW, Session, SessionTable
@@ -438,3 +440,32 @@ def test_a_later_session_replaces_the_one_in_use(own_id: bytes, initiated: bool)
     if not initiated:
         sessions.touch(rekeyed)
     assert sessions.sending(peer) is rekeyed
+
+
+def test_a_pinned_peer_holds_one_session_however_many_it_begins() -> None:
+    """Else a few peers of the table could hold all places with keepalives."""
+    rng = Random(3)
+    few = [Identity.generate(rng, suite=NullSuite()) for _ in range(4)]
+    pinned = {one.id for one in few}
+    settings = Settings(sessions_max=64)
+    table = SessionTable(own_id=bytes(32), settings=settings, is_pinned=pinned.__contains__)
+
+    def begin(public_key: bytes, host: str) -> Session:
+        return Session(
+            Contact(public_key, Address(host, 5)),
+            local_sid=rng.randbytes(8),
+            remote_sid=bytes(8),
+            keys=TransportKeys(bytes(32), bytes(32), b""),
+            suite=NullSuite(),
+            initiated=True,
+            capabilities=Capabilities(server=True),
+            now=0.0,
+        )
+
+    for number, one in enumerate(few):
+        for _ in range(32):
+            table.add(begin(one.public_key, f"66.{number}.1.1"))
+    newcomer = begin(Identity.generate(rng, suite=NullSuite()).public_key, "77.1.1.1")
+    table.add(newcomer)
+    assert table.sending(newcomer.peer) is newcomer
+    assert len(table) <= settings.sessions_max

@@ -181,3 +181,28 @@ def test_one_timer_of_the_loop_serves_any_number_of_attempts() -> None:
         armed = runner.run(main())
     assert max(armed) == 1
     assert armed[-1] == 0
+
+
+async def test_a_mistake_of_one_caller_does_not_stop_the_attempts_of_others() -> None:
+    loop = asyncio.get_running_loop()
+    reported: list[object] = []
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+    attempts, given_up = Attempts(loop), []
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    for give_up in (fail, lambda: given_up.append(loop.time())):
+        attempt = Attempt(
+            transmit=lambda: None,
+            give_up=give_up,
+            on_slow=None,
+            sends=1,
+            rto_s=1.0,
+            slow_s=1.0,
+            timeout_s=1.0,
+        )
+        attempts.start(attempt, now=loop.time())
+    await asyncio.sleep(2.0)
+    assert [type(error) for error in reported] == [ZeroDivisionError]
+    assert given_up == [1.0]

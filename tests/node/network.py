@@ -115,6 +115,9 @@ class Neighbourhood:
     def new_identity(self) -> Identity:
         return Identity.generate(self._rng, suite=SUITE)
 
+    def store_of(self, node: Node) -> MemoryStore:
+        return self._stores[node.id]
+
     async def held(self, node: Node, key: Key) -> list[Record]:
         """What a node's store has under a key, by the wall clock of the network."""
         return await self._stores[node.id].get(key.digest, wall=self.sim.wall())

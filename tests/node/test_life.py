@@ -16,12 +16,13 @@ from kademlia_node.core.ids import solves_puzzle
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record
 from kademlia_node.errors import AlreadyRunning, KademliaError, NotRunning, SetupError
+from kademlia_node.net.transport import Receive, Transport
 from kademlia_node.node.listener import NodeListener
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
-from kademlia_node.sim import run
+from kademlia_node.sim import SimNetwork, run
 from kademlia_node.store.memory import MemoryStore
-from tests.node.network import HOUR, SUITE, Neighbourhood, collect, contact_of
+from tests.node.network import HOUR, PRIVATE, SUITE, Neighbourhood, collect, contact_of
 
 NOBODY = Address("8.8.8.8", 4000)
 STRANGER = Identity.generate(Random(7), suite=SUITE)
@@ -294,3 +295,19 @@ async def test_what_the_exchange_tells_a_node_is_no_business_of_its_users() -> N
     inner = {name for name in vars(NodeListener) if not name.startswith("_")}
     assert "serve" in inner
     assert not inner & set(dir(Node))
+
+
+async def test_the_socket_is_opened_with_the_settings_of_the_node(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sim = SimNetwork(rng=Random(1))
+    given: list[Settings] = []
+
+    async def listen(host: str, port: int, receive: Receive, *, settings: Settings) -> Transport:
+        given.append(settings)
+        return await sim.listen(host, port, receive)
+
+    monkeypatch.setattr("kademlia_node.node.life.listen_udp", listen)
+    settings = Settings(sources_max=7)
+    async with Node(network=PRIVATE, settings=settings, wall=sim.wall, rng=Random(2)):
+        assert given == [settings]
