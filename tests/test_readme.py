@@ -43,6 +43,7 @@ def test_the_command_line_examples_run(tmp_path: Path) -> None:
         stdout, stderr = shell.communicate(timeout=90)
     except subprocess.TimeoutExpired:
         os.killpg(shell.pid, signal.SIGKILL)
+        shell.communicate()
         raise
     assert shell.returncode == 0, stderr.decode()
     said = stdout.decode()

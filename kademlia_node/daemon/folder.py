@@ -53,6 +53,7 @@ class Folder:
         self.key_path = path / "key"
         self.lock_path = path / "lock"
         self.peers_path = path / "peers.json"
+        self.store_path = path / "store.db"
         self.socket_path = path / "control.sock"
         self.token_path = path / "control.token"
 

@@ -30,6 +30,7 @@ from kademlia_node.net import loop
 from kademlia_node.node.life import find_identity
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
+from kademlia_node.store.disk import DiskStore
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,29 @@ def run(plan: Plan, *, on_ready: Callable[[Json], None]) -> None:
     loop.run(until_signalled())
 
 
+async def _make_node(
+    plan: Plan, folder: Folder, *, identity: Identity, settings: Settings, rng: random.Random
+) -> Node:
+    """The node of this folder, with its peers of old and the records it holds."""
+    peers = folder.read_peers()
+    rng.shuffle(peers)  # a joining node knocks at some of them: not at the same ones each time
+    store = await DiskStore.open(
+        folder.store_path, own_id=identity.id, settings=plan.network.adapt(settings)
+    )
+    return Node(
+        network=plan.network,
+        bootstrap=plan.bootstrap,
+        host=plan.host,
+        port=plan.port,
+        identity=identity,
+        server=plan.server,
+        store=store,
+        peers=peers,
+        settings=settings,
+        rng=rng,
+    )
+
+
 async def serve(
     plan: Plan,
     *,
@@ -102,19 +126,7 @@ async def serve(
         identity = await own_identity(
             folder, network=plan.network, rng=rng, server=plan.server is not False
         )
-        peers = folder.read_peers()
-        rng.shuffle(peers)  # a joining node knocks at some of them: not at the same ones each time
-        node = Node(
-            network=plan.network,
-            bootstrap=plan.bootstrap,
-            host=plan.host,
-            port=plan.port,
-            identity=identity,
-            server=plan.server,
-            peers=peers,
-            settings=settings,
-            rng=rng,
-        )
+        node = await _make_node(plan, folder, identity=identity, settings=settings, rng=rng)
         async with node, AsyncExitStack() as stack:
             ready = await _open_control(node, plan, folder=folder, stack=stack, rng=rng)
             stack.callback(_save_peers, node, folder)

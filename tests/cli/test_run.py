@@ -81,15 +81,17 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> Non
     assert not (tmp_path / "control.sock").exists()
 
 
-def test_a_killed_daemon_comes_back_as_itself_and_finds_its_peers(tmp_path: Path) -> None:
+def test_a_killed_daemon_comes_back_as_itself_with_its_records_and_peers(tmp_path: Path) -> None:
     a, b = (("--folder", str(tmp_path / name)) for name in "ab")
     with process(*a) as first:
         with process(*b, "--bootstrap", first.ready["address"]) as killed:
+            assert call("set", "shape", "round", *b).returncode == 0
             killed.end(signal.SIGKILL)
         assert (tmp_path / "b" / "control.sock").exists()
         with process(*b) as again:  # no bootstrap; the lock is free, the socket is stale
             assert again.ready["id"] == killed.ready["id"]
             assert first.ready["address"] in call("peers", *b).stdout
+            assert "records\t1\n" in call("status", *b).stdout
             assert call("set", "colour", "blue", *b).returncode == 0
             assert call("get", "colour", *a).stdout == "blue"
 
