@@ -33,6 +33,7 @@ from kademlia_node.node.receipt import Receipt
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
 from kademlia_node.settings import EXPIRY_DEFAULT_S
+from kademlia_node.store.base import Place
 
 WRITES_MAX = 3  # tries of one write that meets newer versions of its entry
 IN_THE_WAY = frozenset({Verdict.OLDER, Verdict.SHORTENED})
@@ -82,9 +83,6 @@ class Draft:
         return make_entry(
             signing, self.slot, value=self.value, seq=seq, expires=expires, network_tag=tag
         )
-
-
-Place = tuple[bytes, bytes, bytes]
 
 
 class Writer:
