@@ -9,47 +9,62 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.key import Key, Kind
+from kademlia_node.core.manifest import Manifest
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record
 from kademlia_node.errors import (
     AlreadyRunning,
     Conflict,
+    Incomplete,
     KademliaError,
     NoAnswer,
     NotFound,
     NotRunning,
     NotStored,
+    PartlyStored,
     PeerRefused,
     SetupError,
     ValueTooLarge,
 )
+from kademlia_node.node.content import SharedFiles
+from kademlia_node.node.contents import ContentSource
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Receipt, Step, StepOutcome, TopicEntry, Trace
 from kademlia_node.node.status import Status
 from kademlia_node.settings import Settings
-from kademlia_node.store.base import Store
+from kademlia_node.store.base import Published, Store
+from kademlia_node.store.disk import DiskStore
+from kademlia_node.store.schema import Durability
 
 __all__ = [
     "Address",
     "AlreadyRunning",
     "Conflict",
     "Contact",
+    "ContentSource",
+    "DiskStore",
+    "Durability",
     "Identity",
+    "Incomplete",
     "Invite",
     "KademliaError",
     "Key",
     "Kind",
+    "Manifest",
     "Network",
     "NoAnswer",
     "Node",
     "NotFound",
     "NotRunning",
     "NotStored",
+    "PartlyStored",
     "PeerRefused",
+    "Published",
     "Receipt",
     "Record",
     "Settings",
     "SetupError",
+    "SharedFiles",
     "Status",
     "Step",
     "StepOutcome",

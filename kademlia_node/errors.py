@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kademlia_node.core.record import Record
+    from kademlia_node.core.record import Reason, Record
     from kademlia_node.node.receipt import Receipt, Trace
 
 
@@ -33,10 +33,10 @@ class ForgedPacket(RemoteError):  # noqa: N818 - named for what happened
 
 
 class BadRecord(RemoteError):  # noqa: N818 - named for what happened
-    """A record that breaks a rule of its kind; `reason` is one of the codes of `core.record`."""
+    """A record that breaks a rule of its kind; `reason` tells which."""
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason.sentence)
         self.reason = reason
 
 
@@ -74,6 +74,24 @@ class NotStored(KademliaError):  # noqa: N818 - named for what happened
         why = receipt.trace.summary() if nobody_asked else receipt.summary()
         super().__init__(f"not stored: {why}")
         self.receipt = receipt
+
+
+class PartlyStored(NotStored):
+    """Fewer nodes took the record than `acks` asked for. It is kept alive; `receipt` names them."""
+
+    def __init__(self, receipt: Receipt, *, acks: int) -> None:
+        super().__init__(receipt)
+        self.args = (f"fewer than {acks} acknowledged it: {receipt.summary()}",)
+        self.acks = acks
+
+
+class Incomplete(KademliaError):  # noqa: N818 - named for what happened
+    """Nobody gives the rest of a content; another attempt goes on with what is here."""
+
+    def __init__(self, missing: int, *, of: int) -> None:
+        super().__init__(f"{missing} of {of} pieces are missing: no holder that answers gives them")
+        self.missing = missing
+        self.of = of
 
 
 class Conflict(KademliaError):  # noqa: N818 - named for what happened

@@ -22,7 +22,13 @@ CONTACTS_PER_ANSWER_MAX: Final = 20  # k of the paper, section 2.2
 CONTACTS_WITH_VALUE_MIN: Final = 4  # a reader learns closer holders even from an answer
 SLOT_BYTES_MAX: Final = 64  # one author's name for one of its entries
 INLINE_BYTES_MAX: Final = 640  # value + header + 4 IPv6 contacts still fit PACKET_BYTES_MAX
-VALUES_BYTES_MAX: Final = 1088  # of contacts and items: what a RESP leaves of 1200 B
+VALUE_BYTES_MAX: Final = 64 * 1024  # of a record: 64 chunks; what is larger is announced instead
+CHUNK_BYTES: Final = 1024  # of a longer value, or of any content: fits a DATA with room to spare
+PIECE_BYTES_MIN: Final = 64 * 1024  # of a file's pieces: no hash for less than a longest value
+PIECE_BYTES_MAX: Final = 4 * 2**20  # what a reader keeps in memory, unproved, of one holder's word
+MANIFEST_PIECES_MAX: Final = (VALUE_BYTES_MAX - 1) // 36  # 1820: a manifest is a value like others
+PAGE_BYTES_MIN: Final = 8 * 1024  # of a topic's snapshot: a change costs about one such page
+VALUES_BYTES_MAX: Final = 1083  # of contacts and items: what a RESP leaves of 1200 B
 PROBE_PADDING_BYTES: Final = 230  # two INITs to a stranger are at most 3x the PROBE they follow
 CARD_ADDRESSES_MAX: Final = 4  # an IPv4, an IPv6, and one spare of each
 
@@ -30,6 +36,8 @@ CARD_ADDRESSES_MAX: Final = 4  # an IPv4, an IPv6, and one spare of each
 
 EXPIRY_DEFAULT_S: Final = 48 * 3600  # a record nobody renews is gone in two days
 EXPIRY_MAX_S: Final = 14 * 86400  # no signature binds storers for longer than this
+TOMBSTONE_S: Final = 13 * 86400  # a day less: storers' clocks may be behind
+FORGOTTEN_AFTER_S: Final = 12 * 86400  # a publication not renewed so long may be withdrawn by now
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +81,24 @@ class Settings:
     keys_per_address: int = 3  # unproved keys tried at one public address within dead_contact_s
     waiting_max: int = 64  # requests that wait for one handshake
     written_hosts_max: int = 8192  # hosts we wrote to: an INIT from another one proves us reachable
+
+    # Contents fetched chunk by chunk
+    pull_window: int = 8  # chunks in flight of one content from one holder
+    pieces_per_holder: int = 4  # pieces of a large content in flight from one holder
+    pulls_max: int = 128  # offered values that are being fetched at once: 8 MB; beyond, BUSY
+    pulls_per_peer_max: int = 16  # of those, offered by one peer
+    busy_pause_s: float = 0.25  # before a holder that is BUSY is asked for the chunk again
+    chunks_per_request: int = 10  # so many count as one request in requests_per_peer_per_s
+    offer_silence_s: float = 3.0  # without a chunk being fetched, we ask what became of an offer
+    contents_cache_bytes: int = 16 * 2**20  # values and topic pages at hand for CHUNK
+    snapshot_max_age_s: float = 60.0  # then a topic is paged anew, for what has expired of it
+    topic_bytes_max: int = 64 * 2**20  # of pages, in one reading: anybody may fill a topic
+    topic_idle_s: float = 30.0  # without a page from anyone, after the walk, a reading ends
+    snapshot_entry_s: float = 0.0002  # per entry, between two pagings: a tenth of a core at most
+
+    # What walks have taught
+    neighbourhoods_max: int = 1024  # remembered, some 2 KB each
+    neighbourhood_s: float = 600.0  # then a walk looks again: nodes come and go in hours
 
     # Sessions
     sessions_max: int = 4096  # about 8 KB each
@@ -124,6 +150,10 @@ class Settings:
     join_retry_max_s: float = 60.0  # a network that comes up finds us within this time
     renew_after_s: float = 22 * 3600.0  # of EXPIRY_DEFAULT_S; jittered by a tenth
     renew_every_s: float = 60.0  # what has become due meanwhile is renewed
+    renewals_at_once: int = 8  # the next ones follow after renew_pause_s: no storm after a pause
+    renew_pause_s: float = 1.0  # and other chores have their turn
+    renew_retry_s: float = 300.0  # a renewal that nobody took is tried again
+    many_at_once: int = 16  # records that put_many and get_many have under way
     save_peers_s: float = 300.0  # a killed daemon loses at most the peers of so long
 
     def __post_init__(self) -> None:

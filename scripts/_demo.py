@@ -188,7 +188,7 @@ async def announce(network: Network, files: dict[str, bytes], *, tick: Tick) -> 
     async def one(job: tuple[int, str]) -> None:
         place, name = job
         daemon = announcers[place % len(announcers)]
-        receipt = await daemon.client.announce(name, files[name], slot="")
+        receipt = await daemon.client.announce(name, files[name], slot="", acks=None)
         held_by[name] = {replica["id"] for replica in receipt["replicas"]}
         tick()
 

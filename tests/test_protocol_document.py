@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from kademlia_node.core import codec, packet
 from kademlia_node.core.key import Kind
 from kademlia_node.core.message import ErrorCode, Op, StoreStatus
+from kademlia_node.core.record import Reason
 from tests.protocol.examples import COMMAND, COOKIE_SECRETS, DOCUMENT, MESSAGES, WALL, regenerate
 from tests.protocol.second_implementation import (
     agreement,
@@ -25,6 +26,8 @@ from tests.protocol.second_implementation import (
     mac,
     open_data,
     read_handshake,
+    read_manifest,
+    read_page,
     sha256,
     to_edwards,
     to_montgomery,
@@ -80,7 +83,7 @@ def test_generated_parts_are_what_the_code_does(document: str) -> None:
     assert regenerate(document) == document, f"write them anew: {COMMAND}"
 
 
-@pytest.mark.parametrize("names", [packet.Type, Op, ErrorCode, StoreStatus, Kind])
+@pytest.mark.parametrize("names", [packet.Type, Op, ErrorCode, StoreStatus, Kind, Reason])
 def test_every_number_of_the_wire_stands_in_a_table(names: type[IntEnum], document: str) -> None:
     missing = [one for one in names if f"| {one.value} | {one.name} |" not in document]
     assert not missing
@@ -178,11 +181,25 @@ def test_record_verifies_by_the_second_implementation(printed: Printed) -> None:
     op, rid, key, packed, value, expect_seq = msgpack.unpackb(printed("messages/STORE"))
     assert (op, rid, packed, expect_seq) == (5, 8, header, None)
     verify_record(tag, key, packed, value)
-    assert printed("entry/snapshot") == sha256(header)
     assert printed("topic/key") == sha256(b"\x03", printed.text("topic/topic").encode())
     blob = printed("blob/value")
     assert printed("blob/key") == sha256(b"\x01", blob)
     assert printed("blob/header")[10:] == struct.pack(">I", len(blob)) + sha256(blob)
+
+
+def test_snapshot_of_a_topic_is_read_by_the_second_implementation(printed: Printed) -> None:
+    manifest, page = printed("topic/manifest"), printed("topic/page")
+    assert printed("topic/snapshot") == sha256(manifest)
+    assert read_manifest(manifest) == [(sha256(page), len(page))]
+    named = msgpack.unpackb(printed("messages/FIND_VALUE.same"))
+    assert named[3:] == [2, sha256(manifest), len(manifest), []]
+    assert msgpack.unpackb(printed("messages/CHUNK")) == [7, 8, sha256(manifest), 0]
+    assert msgpack.unpackb(printed("messages/CHUNK.answer")) == [0x87, 8, manifest]
+    (long, left_out), (short, value) = read_page(page)
+    assert (long[150:], left_out) == (b"long", None)
+    assert (short[150:], value) == (b"short", b"here")
+    tag, key = printed("open_network/tag"), printed("topic/key")
+    verify_record(tag, key, short, b"here")
 
 
 def test_key_has_one_text_form(printed: Printed) -> None:

@@ -19,13 +19,14 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_python_examples_run() -> None:
-    private, swarm = blocks("python")
+    private, content, swarm = blocks("python")
     ran = subprocess.run(
         [sys.executable, "-c", private], check=False, capture_output=True, timeout=60
     )
     assert (ran.returncode, ran.stderr) == (0, b"")
     assert ran.stdout.split() == [b"b'blue'", b"[b'kademlia.pdf']"]
-    subprocess.run([sys.executable, "-c", swarm], check=True, timeout=60)
+    for example in (content, swarm):
+        subprocess.run([sys.executable, "-c", example], check=True, timeout=60)
 
 
 def test_the_command_line_examples_run(tmp_path: Path) -> None:

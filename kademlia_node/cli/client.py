@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 import aiohttp
@@ -19,6 +19,8 @@ from yarl import URL
 from kademlia_node.cli.failure import NoDaemon, Refused
 from kademlia_node.daemon.folder import check_socket_path
 from kademlia_node.daemon.views import Json
+
+PATIENT: Final = aiohttp.ClientTimeout(total=None)  # a million signatures take some minutes
 
 
 @asynccontextmanager
@@ -62,34 +64,46 @@ class ControlClient:
         peers: list[Json] = await self._request("GET", "peers")
         return peers
 
-    async def put(self, value: bytes) -> Json:
+    async def put(self, value: bytes, *, acks: int | None) -> Json:
         """See `Verbs`."""
-        return await self._call("POST", "blobs", body=value)
+        return await self._call("POST", "blobs", query={"acks": acks}, body=value)
 
     async def get_blob(self, key: str) -> Json:
         """See `Verbs`."""
         return await self._call("GET", "blobs", key)
 
-    async def set(self, name: str, value: bytes, *, own: bool, expect_seq: int | None) -> Json:
+    async def forget(self, key: str) -> Json:
         """See `Verbs`."""
-        query = {"own": int(own)} | ({} if expect_seq is None else {"expect_seq": expect_seq})
+        return await self._call("DELETE", "blobs", key)
+
+    async def published(self) -> AsyncIterator[Json]:
+        """See `Verbs`."""
+        async for publication in self._lines("publications"):
+            yield publication
+
+    async def set(
+        self, name: str, value: bytes, *, own: bool, expect_seq: int | None, acks: int | None
+    ) -> Json:
+        """See `Verbs`."""
+        query = {"own": int(own), "expect_seq": expect_seq, "acks": acks}
         return await self._call("PUT", "names", name, query=query, body=value)
 
-    async def get_name(self, name: str, *, author: str | None, own: bool) -> Json:
+    async def get_name(
+        self, name: str, *, author: str | None, own: bool, reads: int | None
+    ) -> Json:
         """See `Verbs`."""
-        query = {"own": int(own)} | ({} if author is None else {"author": author})
+        query = {"own": int(own), "author": author, "reads": reads}
         return await self._call("GET", "names", name, query=query)
 
-    async def announce(self, topic: str, value: bytes, *, slot: str) -> Json:
+    async def announce(self, topic: str, value: bytes, *, slot: str, acks: int | None) -> Json:
         """See `Verbs`."""
-        return await self._call("POST", "topics", topic, query={"slot": slot}, body=value)
+        query = {"slot": slot, "acks": acks}
+        return await self._call("POST", "topics", topic, query=query, body=value)
 
     async def find(self, topic: str) -> AsyncIterator[Json]:
         """See `Verbs`."""
-        async with self._session.get(_url("topics", topic)) as response:
-            await _check(response)
-            async for line in response.content:
-                yield json.loads(line)
+        async for entry in self._lines("topics", topic):
+            yield entry
 
     async def withdraw_name(self, name: str, *, own: bool) -> Json:
         """See `Verbs`."""
@@ -107,9 +121,23 @@ class ControlClient:
         """See `Verbs`."""
         return await self._call("GET", "trace", target, query={"own": int(own)})
 
+    async def backup(self, path: str) -> Json:
+        """See `Verbs`."""
+        return await self._call("POST", "backup", body=_path_body(path), timeout=PATIENT)
+
+    async def restore(self, path: str) -> Json:
+        """See `Verbs`."""
+        return await self._call("POST", "restore", body=_path_body(path), timeout=PATIENT)
+
     async def _call(self, method: str, *path: str, **content: Any) -> Json:
         answer: Json = await self._request(method, *path, **content)
         return answer
+
+    async def _lines(self, *path: str) -> AsyncIterator[Json]:
+        async with self._session.get(_url(*path)) as response:
+            await _check(response)
+            async for line in response.content:
+                yield json.loads(line)
 
     async def _request(
         self,
@@ -117,18 +145,27 @@ class ControlClient:
         *path: str,
         query: dict[str, Any] | None = None,
         body: bytes | None = None,
+        **options: Any,
     ) -> Any:
         url = _url(*path, query=query)
-        async with self._session.request(method, url, data=body) as response:
+        async with self._session.request(method, url, data=body, **options) as response:
             await _check(response)
             return await response.json()
 
 
+def _path_body(path: str) -> bytes:
+    return json.dumps({"path": path}).encode()
+
+
 def _url(*path: str, query: dict[str, Any] | None = None) -> URL:
-    """The host stands for nothing. Encoded here, so that nobody normalises `..` and `//` away."""
+    """The host stands for nothing. Encoded here, so that nobody normalises `..` and `//` away.
+
+    What is None in the query is left out.
+    """
     steps = "/".join(quote(step, safe="") for step in path)
+    said = {name: value for name, value in (query or {}).items() if value is not None}
     text = f"http://daemon/v1/{steps}"
-    return URL(f"{text}?{urlencode(query)}" if query else text, encoded=True)
+    return URL(f"{text}?{urlencode(said)}" if said else text, encoded=True)
 
 
 async def _check(response: aiohttp.ClientResponse) -> None:

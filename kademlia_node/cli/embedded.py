@@ -1,8 +1,9 @@
 """The verbs without a daemon: a node of this process joins, does one thing, and leaves.
 
-It is a client: it stores nothing and answers nobody. What it writes lives until it expires, as
-nobody renews it. It signs with the folder's key only where the author matters; else the key is made
-for the occasion and forgotten.
+It is a client: it stores nothing and answers nobody. What it writes is with those whom its receipt
+names, as who has not answered by then finds it gone; it lives until it expires, as nobody renews
+it. It signs with the folder's key only where the author matters; else the key is made for the
+occasion and forgotten.
 """
 
 from __future__ import annotations

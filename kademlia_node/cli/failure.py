@@ -1,7 +1,7 @@
 """How a command that did not do what it was asked ends: errors of its own, and exit codes.
 
-0 done; 1 not found or not stored, or the peer did not answer; 2 bad usage, or something on this
-machine is to be mended; 3 nobody to ask: no daemon, and no bootstrap node either.
+0 done; 1 not found, not stored as asked, or the peer did not answer; 2 bad usage, or something on
+this machine is to be mended; 3 nobody to ask: no daemon, and no bootstrap node either.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from kademlia_node.errors import KademliaError
 EXIT_CODES: Final = {
     "NotFound": 1,
     "NotStored": 1,
+    "PartlyStored": 1,
     "Conflict": 1,
     "NoAnswer": 1,
     "PeerRefused": 1,

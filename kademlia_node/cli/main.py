@@ -7,7 +7,9 @@ from typing import Any, Final, NoReturn
 import click
 
 from kademlia_node.cli import view
+from kademlia_node.cli.backup import backup
 from kademlia_node.cli.failure import EXIT_CODES, EXIT_SETUP, view_of
+from kademlia_node.cli.keeping import forget, published
 from kademlia_node.cli.options import JSON_KEY
 from kademlia_node.cli.run import run
 from kademlia_node.cli.verbs import VERBS
@@ -67,9 +69,9 @@ def main() -> None:
     The options of `run`, and those that all verbs share, may be set in the environment, too:
     --folder as KADEMLIA_NODE_FOLDER, and so on.
 
-    Exit codes: 0 done, 1 not found or not stored, 2 bad usage or set-up, 3 nobody to ask.
+    Exit codes: 0 done, 1 not found or not stored as asked, 2 bad usage or set-up, 3 nobody to ask.
     """
 
 
-for verb in (run, *VERBS):
+for verb in (run, *VERBS, published, forget, backup):
     main.add_command(verb)

@@ -18,6 +18,7 @@ from kademlia_node.cli.options import (
 )
 from kademlia_node.core.contact import Address, parse_address
 from kademlia_node.core.invite import Invite, parse_invite
+from kademlia_node.store.schema import Durability
 
 LEVELS = ["debug", "info", "warning", "error"]
 
@@ -57,6 +58,14 @@ def parse_listen_address(text: str) -> Address:
     metavar="HOST:PORT",
     help="Serve the control API here, too, for who has the token in the folder.",
 )
+@option(
+    "--durability",
+    type=click.Choice([level.value for level in Durability]),
+    default=Durability.PROCESS.value,
+    show_default=True,
+    help="What a stored record survives: the end of the process, or a power failure, too; then"
+    " each write waits for the disk.",
+)
 @option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
 def run(
     *,
@@ -71,6 +80,7 @@ def run(
     puzzle_bits: int | None,
     server: bool | None,
     control_tcp: Address | None,
+    durability: str,
     log_level: str,
 ) -> None:
     """Run a node until SIGTERM or SIGINT.
@@ -92,6 +102,7 @@ def run(
         server=server,
         control=control,
         control_tcp=control_tcp,
+        durability=Durability(durability),
     )
     service.run(plan, on_ready=_say_ready)
 

@@ -29,8 +29,8 @@ from kademlia_node.daemon.folder import Folder
 from kademlia_node.daemon.verbs import Verbs, is_name, parse_if_key
 from kademlia_node.daemon.views import Json, value_of
 from kademlia_node.errors import SetupError, ValueTooLarge
-from kademlia_node.node.arguments import checked_author
-from kademlia_node.settings import INLINE_BYTES_MAX
+from kademlia_node.node.arguments import COUNT_MAX, checked_author
+from kademlia_node.settings import VALUE_BYTES_MAX
 
 AUTHOR = read_by(lambda text: key_text(checked_author(text)))
 PEER = read_by(lambda text: str(parse_invite(text)))
@@ -44,8 +44,8 @@ def parse_name(text: str) -> str:
         return text
     if key.kind is Kind.BLOB:
         raise ValueError(
-            f"{text} is the key of a blob: a blob cannot be set or withdrawn, it expires when"
-            " nobody renews it"
+            f"{text} is the key of a blob: a blob cannot be set or withdrawn; it expires when"
+            " nobody renews it, which  kademlia-node forget  stops doing"
         )
     raise ValueError(f"{text} is a key: give the name or the topic")
 
@@ -53,6 +53,13 @@ def parse_name(text: str) -> str:
 NAME = read_by(parse_name)
 
 own_option = click.option("--own", is_flag=True, help="As this node, also in a private network.")
+acks_option = click.option(
+    "--acks",
+    type=click.IntRange(1, COUNT_MAX),
+    metavar="N",
+    help="Be done when N nodes have it; a daemon then goes on with the others. If fewer take it:"
+    " exit code 1 and no key, though those have it and a daemon renews it; --json shows who.",
+)
 
 
 # --- About the node -------------------------------------------------------------------------------
@@ -105,12 +112,15 @@ def identify(folder: Path, control: Path | None, *, as_json: bool) -> None:
 @click.command()
 @click.argument("file", type=click.File("rb"), required=False)
 @click.option("--text", help="Store this text instead of a file.")
+@acks_option
 @reaches_a_node
 @in_json
-def put(access: Access, *, file: IO[bytes] | None, text: str | None, as_json: bool) -> None:
+def put(
+    access: Access, *, file: IO[bytes] | None, text: str | None, acks: int | None, as_json: bool
+) -> None:
     """Store FILE under its hash and print its key.
 
-    FILE may be - for stdin.
+    At most 65,536 bytes. FILE may be - for stdin.
     """
     if text is not None and file is None:
         value = os.fsencode(text)
@@ -118,7 +128,7 @@ def put(access: Access, *, file: IO[bytes] | None, text: str | None, as_json: bo
         value = _bounded(file)
     else:
         raise click.UsageError("give either FILE or --text")
-    _show_write(access.ask(lambda verbs: verbs.put(value)), as_json=as_json)
+    _show_write(access.ask(lambda verbs: verbs.put(value, acks=acks)), as_json=as_json)
 
 
 @click.command("set")
@@ -130,10 +140,18 @@ def put(access: Access, *, file: IO[bytes] | None, text: str | None, as_json: bo
     type=click.IntRange(0, 2**64 - 1),
     help="Only if the current version has this number; 0: if there is none.",
 )
+@acks_option
 @reaches_a_node
 @in_json
 def set_name(
-    access: Access, *, name: str, value: str, own: bool, expect_seq: int | None, as_json: bool
+    access: Access,
+    *,
+    name: str,
+    value: str,
+    own: bool,
+    expect_seq: int | None,
+    acks: int | None,
+    as_json: bool,
 ) -> None:
     """Set NAME to VALUE.
 
@@ -141,7 +159,7 @@ def set_name(
     """
     content = _value(value)
     receipt = access.ask(
-        lambda verbs: verbs.set(name, content, own=own, expect_seq=expect_seq),
+        lambda verbs: verbs.set(name, content, own=own, expect_seq=expect_seq, acks=acks),
         as_self=own or access.names_are_ours,
     )
     _show_write(receipt, as_json=as_json)
@@ -156,26 +174,39 @@ def set_name(
     help="Whose name it is: what `id` prints there.",
 )
 @own_option
+@click.option(
+    "--reads",
+    type=click.IntRange(1, COUNT_MAX),
+    metavar="N",
+    help="How many holders must agree on a name.  [default: 3]",
+)
 @click.option("-o", "--output", type=PATH, help="Write the value to this file.")
 @reaches_a_node
 @in_json
 def get(
-    access: Access, *, what: str, author: str | None, own: bool, output: Path | None, as_json: bool
+    access: Access,
+    *,
+    what: str,
+    author: str | None,
+    own: bool,
+    reads: int | None,
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Print the value of a key or a name.
 
     Byte for byte, with no line end added.
     """
     is_key = parse_if_key(what) is not None
-    if is_key and (own or author):
-        raise click.UsageError("--own and --author go with a name, not with a key")
+    if is_key and (own or author or reads):
+        raise click.UsageError("--own, --author and --reads go with a name, not with a key")
     if own and author:
         raise click.UsageError("give either --own or --author")
 
     async def read(verbs: Verbs) -> Json:
         if is_key:
             return await verbs.get_blob(what)
-        return await verbs.get_name(what, author=author, own=own)
+        return await verbs.get_name(what, author=author, own=own, reads=reads)
 
     ours = not is_key and author is None and access.names_are_ours
     record = access.ask(read, as_self=own or ours)
@@ -197,15 +228,20 @@ def get(
 @click.argument("topic")
 @click.argument("value")
 @click.option("--slot", default="", help="Tells several entries of one author apart.")
+@acks_option
 @reaches_a_node
 @in_json
-def announce(access: Access, *, topic: str, value: str, slot: str, as_json: bool) -> None:
+def announce(
+    access: Access, *, topic: str, value: str, slot: str, acks: int | None, as_json: bool
+) -> None:
     """Add VALUE to TOPIC as our entry.
 
     It stands beside those of others. VALUE may be - for stdin.
     """
     content = _value(value)
-    receipt = access.ask(lambda verbs: verbs.announce(topic, content, slot=slot), as_self=True)
+    receipt = access.ask(
+        lambda verbs: verbs.announce(topic, content, slot=slot, acks=acks), as_self=True
+    )
     _show_write(receipt, as_json=as_json)
 
 
@@ -306,11 +342,11 @@ def _value(text: str) -> bytes:
 def _bounded(file: IO[bytes]) -> bytes:
     """All of a file, unless it is too long for any record: then nobody reads it to its end."""
     try:
-        content = file.read(INLINE_BYTES_MAX + 1)
+        content = file.read(VALUE_BYTES_MAX + 1)
     except OSError as error:
         raise SetupError(f"cannot read {file.name}: {error.strerror}") from error
-    if len(content) > INLINE_BYTES_MAX:
-        raise ValueTooLarge(f"the value is too long: at most {INLINE_BYTES_MAX} bytes are stored")
+    if len(content) > VALUE_BYTES_MAX:
+        raise ValueTooLarge(f"the value is too long: at most {VALUE_BYTES_MAX} bytes are stored")
     return content
 
 

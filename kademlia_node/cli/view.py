@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -72,6 +73,8 @@ def show_status(status: Json) -> None:
         match name:
             case "counters":
                 rows += [(f"counter {event}", count) for event, count in field.items()]
+            case "operations":
+                rows += [(f"operation {verb}", _costs(cost)) for verb, cost in field.items()]
             case "chores":
                 rows += [(f"chore {chore}", _runs(ran)) for chore, ran in field.items()]
             case "unreachable":
@@ -79,6 +82,38 @@ def show_status(status: Json) -> None:
             case _:
                 rows.append((name, _plain(field)))
     show_table(("", ""), rows)
+
+
+def show_backup(report: Json) -> None:
+    """One line per field; and what was refused, by reason."""
+    rows: list[tuple[str, object]] = []
+    for name, field in report.items():
+        match name:
+            case "refused":
+                rows += [(f"refused {reason}", times) for reason, times in field.items()]
+            case "differs":
+                rows += [("differs", what) for what in field]
+            case _:
+                rows.append((name, field))
+    show_table(("", ""), rows)
+
+
+def show_publications(publications: Iterable[Json]) -> None:
+    """What a node keeps alive; times in UTC."""
+    columns = ("kind", "key", "slot", "seq", "bytes", "expires", "renewed at")
+    rows = [
+        (
+            one["kind"],
+            one["key"],
+            one["slot"],
+            one["seq"],
+            one["value_bytes"],
+            _instant(one["expires"]),
+            _instant(one["renew_at"]),
+        )
+        for one in publications
+    ]
+    show_table(columns, rows)
 
 
 def show_peers(peers: Iterable[Json]) -> None:
@@ -103,7 +138,8 @@ def show_trace(trace: Json) -> None:
     ]
     show_table(columns, rows)
     nearest = ", ".join(contact["id"][:8] for contact in trace["closest"][:3])
-    talk(f"{trace['target'][:16]}: {trace['summary']}; nearest: {nearest or 'nobody'}")
+    cost = f"{counted(trace['requests'], 'request')}, {counted(trace['round_trips'], 'round trip')}"
+    talk(f"{trace['target'][:16]}: {trace['summary']}; {cost}; nearest: {nearest or 'nobody'}")
 
 
 def _plain(field: object) -> object:
@@ -112,6 +148,15 @@ def _plain(field: object) -> object:
     if isinstance(field, float):
         return round(field, 1)
     return "-" if field is None else field
+
+
+def _instant(wall: float) -> str:
+    return datetime.fromtimestamp(wall, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _costs(cost: Json) -> str:
+    each = f"{cost['requests_each']:.1f} requests and {cost['round_trips_each']:.1f} round trips"
+    return f"{cost['count']}, each {each}"
 
 
 def _runs(chore: Json) -> str:

@@ -22,6 +22,8 @@ from kademlia_node.core.contact import (
 from kademlia_node.core.identity import Capabilities
 from kademlia_node.core.ids import ID_BYTES
 from kademlia_node.core.message import (
+    Chunk,
+    Chunked,
     ErrorCode,
     FindNode,
     FindValue,
@@ -37,6 +39,7 @@ from kademlia_node.core.message import (
     Refused,
     Request,
     Response,
+    Snapshot,
     Store,
     Stored,
     StoreStatus,
@@ -45,6 +48,7 @@ from kademlia_node.core.message import (
 from kademlia_node.core.record import unpack_header
 from kademlia_node.errors import MalformedMessage
 from kademlia_node.settings import (
+    CHUNK_BYTES,
     CONTACTS_PER_ANSWER_MAX,
     INLINE_BYTES_MAX,
     PACKET_BYTES_MAX,
@@ -53,6 +57,7 @@ from kademlia_node.settings import (
 
 RESPONSE_BIT = 0x80
 ERROR = 0xFF
+_U8_MAX = 2**8 - 1
 _U32_MAX = 2**32 - 1
 RID_MAX = _U32_MAX
 DETAIL_BYTES_MAX = 64
@@ -191,6 +196,8 @@ def _request_fields(rid: int, request: Request) -> list[Any]:
             return [int(Op.STORE), rid, key, header.pack(), value, expect_seq]
         case Identify():
             return [int(Op.IDENTIFY), rid]
+        case Chunk(content, index):
+            return [int(Op.CHUNK), rid, content, index]
     wanted = request.contact
     return [int(Op.PROBE), rid, wanted.pack() if wanted else None, bytes(PROBE_PADDING_BYTES)]
 
@@ -202,13 +209,16 @@ def _response_fields(rid: int, response: Response) -> list[Any]:
         case Values(contacts, count, snapshot, items):
             records = [[item.header.pack(), item.value] for item in items]
             packed = _pack_contacts(contacts)
-            return [Op.FIND_VALUE | RESPONSE_BIT, rid, packed, count, snapshot, records]
+            pulled = [snapshot.hash, snapshot.length] if snapshot else [b"", 0]
+            return [Op.FIND_VALUE | RESPONSE_BIT, rid, packed, count, *pulled, records]
         case Pong():
             return [Op.PING | RESPONSE_BIT, rid]
-        case Stored(status, header, contacts):
+        case Chunked(data):
+            return [Op.CHUNK | RESPONSE_BIT, rid, data]
+        case Stored(status, header, contacts, reason):
             packed_header = header.pack() if header else None
             packed = _pack_contacts(contacts)
-            return [Op.STORE | RESPONSE_BIT, rid, int(status), packed_header, packed]
+            return [Op.STORE | RESPONSE_BIT, rid, int(status), packed_header, packed, reason]
         case Identified(card):
             return [Op.IDENTIFY | RESPONSE_BIT, rid, card]
         case Probed(accepted):
@@ -220,7 +230,7 @@ def _read_store(body: list[Any]) -> Store:
     key, header, value, expect_seq = _at_least(body, 4)
     if expect_seq is not None:
         expect_seq = _uint(expect_seq)
-    return Store(_id(key), unpack_header(_bytes(header)), _value(value), expect_seq)
+    return Store(_id(key), unpack_header(_bytes(header)), _value_or_none(value), expect_seq)
 
 
 def _read_find_value(body: list[Any]) -> FindValue:
@@ -236,27 +246,35 @@ def _read_probe(body: list[Any]) -> Probe:
 
 
 def _read_values(body: list[Any]) -> Values:
-    contacts, count, snapshot, records = _at_least(body, 4)
+    contacts, count, snapshot_hash, snapshot_length, records = _at_least(body, 5)
     items = tuple(_read_item(record) for record in _array(records, 0))
     count = _uint(count, maximum=_U32_MAX)
     if len(items) > count:
         raise MalformedMessage("more items than counted")
-    return Values(_read_contacts(contacts), count, b"" if snapshot == b"" else _id(snapshot), items)
+    snapshot = _read_snapshot(snapshot_hash, snapshot_length)
+    return Values(_read_contacts(contacts), count, snapshot, items)
+
+
+def _read_snapshot(content: object, length: object) -> Snapshot | None:
+    length = _uint(length, maximum=_U32_MAX)
+    if (content == b"") != (length == 0):
+        raise MalformedMessage("a snapshot has a hash and a length")
+    return Snapshot(_id(content), length) if length else None
 
 
 def _read_item(record: object) -> Item:
     header, value = _array(record, 2)[:2]
-    return Item(unpack_header(_bytes(header)), None if value is None else _value(value))
+    return Item(unpack_header(_bytes(header)), _value_or_none(value))
 
 
 def _read_stored(body: list[Any]) -> Stored:
-    status, header, contacts = _at_least(body, 3)
+    status, header, contacts, reason = _at_least(body, 4)
     try:
         known_status = StoreStatus(_uint(status))
     except ValueError:
         raise MalformedMessage("an unknown status") from None
     current = None if header is None else unpack_header(_bytes(header))
-    return Stored(known_status, current, _read_contacts(contacts))
+    return Stored(known_status, current, _read_contacts(contacts), _uint(reason, maximum=_U8_MAX))
 
 
 def _read_probed(body: list[Any]) -> Probed:
@@ -264,6 +282,20 @@ def _read_probed(body: list[Any]) -> Probed:
     if type(accepted) is not bool:
         raise MalformedMessage("a boolean was expected")
     return Probed(accepted)
+
+
+def _read_chunk(body: list[Any]) -> Chunk:
+    content, index = _at_least(body, 2)
+    return Chunk(_id(content), _uint(index, maximum=_U32_MAX))
+
+
+def _read_chunked(body: list[Any]) -> Chunked:
+    (data,) = _at_least(body, 1)
+    if data is None:
+        return Chunked(None)
+    if len(_bytes(data)) > CHUNK_BYTES:
+        raise MalformedMessage("an oversized chunk")
+    return Chunked(data)
 
 
 def _read_identified(body: list[Any]) -> Identified:
@@ -287,6 +319,7 @@ _REQUESTS: dict[int, Callable[[list[Any]], Request]] = {
     Op.FIND_VALUE: _read_find_value,
     Op.STORE: _read_store,
     Op.PROBE: _read_probe,
+    Op.CHUNK: _read_chunk,
 }
 _RESPONSES: dict[int, Callable[[list[Any]], Response]] = {
     Op.PING | RESPONSE_BIT: lambda _: Pong(),
@@ -295,6 +328,7 @@ _RESPONSES: dict[int, Callable[[list[Any]], Response]] = {
     Op.FIND_VALUE | RESPONSE_BIT: _read_values,
     Op.STORE | RESPONSE_BIT: _read_stored,
     Op.PROBE | RESPONSE_BIT: _read_probed,
+    Op.CHUNK | RESPONSE_BIT: _read_chunked,
     ERROR: _read_refused,
 }
 
@@ -332,7 +366,9 @@ def _id(field: object) -> bytes:
     return field
 
 
-def _value(field: object) -> bytes:
+def _value_or_none(field: object) -> bytes | None:
+    if field is None:
+        return None
     if type(field) is not bytes or len(field) > INLINE_BYTES_MAX:
         raise MalformedMessage("a value of at most 640 bytes was expected")
     return field

@@ -1,7 +1,7 @@
 """What peers say to each other: requests and responses as frozen values.
 
 Every request names its response. How they become bytes is `codec`; what a node answers is
-`node.serve`. Opcodes 7 to 11 are reserved: CHUNK, DIGEST, LEAVING, WATCH, NOTIFY.
+`node.serve`. Opcodes 8 to 11 are reserved: DIGEST, LEAVING, WATCH, NOTIFY.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ class Op(IntEnum):
     FIND_VALUE = 4
     STORE = 5
     PROBE = 6
+    CHUNK = 7
 
 
 class ErrorCode(IntEnum):
@@ -38,7 +39,7 @@ class StoreStatus(IntEnum):
 
     OK = 0  # stored now
     HAVE = 1  # this version was here already; a later expiry was taken over
-    NEED = 2  # reserved: send me the value by CHUNK
+    NEED = 2  # will fetch the value from the sender by CHUNK; the same STORE again tells the end
     TOO_FAR = 3  # others are responsible; the answer names some
     QUOTA = 4  # no room for this author, this source, or at all
     CAS = 5  # `expect_seq` is not the current seq; the answer carries the current header
@@ -104,16 +105,27 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What stands for all records of a key: SHA-256 and length of the manifest of their pages.
+
+    The manifest, and then the pages, are pulled by CHUNK.
+    """
+
+    hash: bytes
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Values:
     """What a node holds under a key, and at least 4 closer contacts where it knows so many.
 
-    `count` is the number of records held; `items` those that fit into the packet; `snapshot` the
-    hash of all of them (32 bytes; empty when `items` are all, so that the reader can compute it).
+    `count` is the number of records held; `items` those that fit into the packet; `snapshot` is
+    None when `items` are all.
     """
 
     contacts: tuple[Contact, ...]
     count: int
-    snapshot: bytes
+    snapshot: Snapshot | None
     items: tuple[Item, ...]
 
 
@@ -121,23 +133,27 @@ class Values:
 class Store:
     """Keep this record. Answered by `Stored`.
 
-    `value` is at most 640 bytes. `expect_seq` asks that the current version have this seq (0:
-    none).
+    `value` is None when it is longer than 640 bytes: fetch it by CHUNK. `expect_seq` asks that the
+    current version have this seq (0: none).
     """
 
     key: bytes
     header: Header
-    value: bytes
+    value: bytes | None
     expect_seq: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What became of it; a header with CAS, OLD and BAD; at most 4 contacts nearer to the key."""
+    """What became of it; a header with CAS, OLD and BAD; at most 4 contacts nearer to the key.
+
+    `reason` is, with BAD, the number of the `core.record.Reason`; of a later version, perhaps.
+    """
 
     status: StoreStatus
     header: Header | None = None
     contacts: tuple[Contact, ...] = ()
+    reason: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +174,21 @@ class Probed:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunk:
+    """The `index`-th 1024 bytes of the content with this SHA-256. Answered by `Chunked`."""
+
+    content: bytes
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunked:
+    """Those bytes, fewer only at the end; None: content not held, or no such chunk in it."""
+
+    data: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An error: the request was not carried out."""
 
@@ -165,8 +196,8 @@ class Refused:
     detail: str
 
 
-Request = Ping | Identify | FindNode | FindValue | Store | Probe
-Response = Pong | Identified | Nodes | Values | Stored | Probed | Refused
+Request = Ping | Identify | FindNode | FindValue | Store | Probe | Chunk
+Response = Pong | Identified | Nodes | Values | Stored | Probed | Chunked | Refused
 
 HARMLESS = (Ping, FindNode, FindValue)
 """The requests that may ride in an INIT, before the sender's address is confirmed."""

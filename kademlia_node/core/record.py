@@ -18,7 +18,8 @@ import hashlib
 import struct
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from enum import Enum, StrEnum, auto
+from enum import Enum, IntEnum, auto
+from typing import Protocol, Self, TypeVar
 
 from kademlia_node.core.key import Kind, blob_key, entry_key
 from kademlia_node.core.suite import SigningKey, Suite
@@ -38,17 +39,27 @@ Verify = Callable[[bytes, bytes, bytes], bool]
 """(public key, signature, message) -> whether it is that key's signature: `Suite.verify`."""
 
 
-class Reason(StrEnum):
-    """Why a record is refused: what `BadRecord.reason` holds."""
+class Reason(IntEnum):
+    """Why a record is refused: a number for the wire, and a `sentence` for people."""
 
-    MALFORMED = "its parts contradict each other"
-    TOO_LARGE = "larger than the network carries"
-    EXPIRED = "expired"
-    TOO_LONG_LIVED = "expires later than any storer promises"
-    FUTURE_SEQ = "its sequence number lies in the far future"
-    WRONG_KEY = "another author's or slot's key"
-    BAD_SIGNATURE = "not signed by its author"
-    WRONG_VALUE = "another value than its header tells"
+    MALFORMED = 1, "its parts contradict each other"
+    TOO_LARGE = 2, "larger than the network carries"
+    EXPIRED = 3, "expired"
+    TOO_LONG_LIVED = 4, "expires later than any storer promises"
+    FUTURE_SEQ = 5, "its sequence number lies in the far future"
+    WRONG_KEY = 6, "another author's or slot's key"
+    BAD_SIGNATURE = 7, "not signed by its author"
+    WRONG_VALUE = 8, "another value than its header tells"
+    WRONG_LENGTH = 9, "its value is cut short or too long"
+    SHORTENED = 10, "would expire before its predecessor"  # a storer's answer, see `supersedes`
+
+    sentence: str
+
+    def __new__(cls, number: int, sentence: str = "") -> Self:
+        """A member; calls like `Reason(3)` find it again."""
+        member = int.__new__(cls, number)
+        member._value_, member.sentence = number, sentence
+        return member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +115,7 @@ def unpack_header(packed: bytes) -> Header:
     """The header of its packed bytes.
 
     Raises:
-        MalformedMessage: another size, an unknown kind or flag, or an author that is no canonical
-            public key.
+        MalformedMessage: another size, an unknown kind or flag, or a key that is not canonical.
     """
     if len(packed) < _COMMON.size:
         raise MalformedMessage("a record header is cut short")
@@ -200,8 +210,7 @@ def make_tombstone(
     network_tag: bytes,
 ) -> Record:
     """Deletes the author's record `slot` under `key`; must not expire before what it deletes."""
-    header = _unsigned(kind, b"", slot=slot, seq=seq, expires=expires)
-    header = replace(header, flags=TOMBSTONE)
+    header = replace(_unsigned(kind, b"", slot=slot, seq=seq, expires=expires), flags=TOMBSTONE)
     return _sign(key, header, value=b"", signing_key=signing_key, network_tag=network_tag)
 
 
@@ -262,13 +271,8 @@ def check_header(
 ) -> None:
     """Judge a header found under `key`: what is cheap first, the signature (0.1 ms) last.
 
-    Args:
-        key: 32-byte digest.
-        header: as unpacked.
-        wall: seconds since 1970, by the clock of whoever judges.
-        network_tag: 32 bytes.
-        length_max: the longest value the network carries, in bytes.
-        verify: `Suite.verify` or `VerifiedSignatures.check`.
+    `length_max` is the longest value the network carries, in bytes; `verify` is `Suite.verify` or
+    `VerifiedSignatures.check`.
 
     Raises:
         BadRecord: with a `Reason`.
@@ -303,11 +307,12 @@ def check_value(key: bytes, header: Header, *, value: bytes) -> None:
     """Judge a value that arrived for a header which passed `check_header`.
 
     Raises:
-        BadRecord: WRONG_VALUE; for a blob also when the key is not the value's.
+        BadRecord: WRONG_LENGTH; WRONG_VALUE, for a blob also when the key is not the value's.
     """
-    if len(value) != header.length or hashlib.sha256(value).digest() != header.value_hash:
-        raise BadRecord(Reason.WRONG_VALUE)
-    if header.kind is Kind.BLOB and blob_key(value).digest != key:
+    if len(value) != header.length:
+        raise BadRecord(Reason.WRONG_LENGTH)
+    another_key = header.kind is Kind.BLOB and blob_key(value).digest != key
+    if another_key or hashlib.sha256(value).digest() != header.value_hash:
         raise BadRecord(Reason.WRONG_VALUE)
 
 
@@ -371,14 +376,25 @@ def equivocates(a: Header, b: Header) -> bool:
     return a.seq == b.seq and a.version != b.version
 
 
-def merge(records: Iterable[Record]) -> list[Record]:
-    """Of records under one key the latest of each (author, slot), sorted; tombstones included.
+class Headed(Protocol):
+    """A record, or an item whose value is not here yet."""
+
+    @property
+    def header(self) -> Header:
+        """What orders it among others."""
+
+
+H = TypeVar("H", bound=Headed)
+
+
+def merge(items: Iterable[H]) -> list[H]:
+    """Of items under one key the latest of each (author, slot), sorted; tombstones included.
 
     A topic's key does not prove its kind, so anyone can sign topic entries under the key of a blob
     or an entry. Where a record of a proven kind is present, such squatters are left out.
     """
-    winners: dict[tuple[bytes, bytes], Record] = {}
-    for record in sorted(records, key=lambda r: (r.header.version, r.header.expires)):
-        winners[record.header.author, record.header.slot] = record
-    kind = min((record.header.kind for record in winners.values()), default=None)
+    winners: dict[tuple[bytes, bytes], H] = {}
+    for item in sorted(items, key=lambda one: (one.header.version, one.header.expires)):
+        winners[item.header.author, item.header.slot] = item
+    kind = min((item.header.kind for item in winners.values()), default=None)
     return [winners[place] for place in sorted(winners) if winners[place].header.kind is kind]

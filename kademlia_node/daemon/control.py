@@ -21,8 +21,8 @@ from aiohttp import web
 from kademlia_node.core.contact import Address
 from kademlia_node.daemon.folder import check_socket_path
 from kademlia_node.daemon.metrics import CONTENT_TYPE, exposition
-from kademlia_node.daemon.verbs import NodeVerbs
-from kademlia_node.daemon.views import error_view
+from kademlia_node.daemon.verbs import Archive, NodeVerbs
+from kademlia_node.daemon.views import Json, error_view
 from kademlia_node.errors import (
     Conflict,
     KademliaError,
@@ -36,6 +36,7 @@ from kademlia_node.errors import (
 from kademlia_node.node.node import Node
 
 BODY_BYTES_MAX: Final = 128 * 2**10  # twice the largest value of the protocol
+NUMBER_DIGITS_MAX: Final = 20  # of 64 bits
 CLOSING_S: Final = 1.0  # what requests under way are given when the daemon stops
 
 STATUSES: Final[list[tuple[type[Exception], int]]] = [  # the first that fits
@@ -60,12 +61,15 @@ class Control:
     Args:
         node: has been started.
         needs_peers: whether it is ready only once it has joined.
+        archive: of its store.
         token: what a request must bear; None: nothing.
     """
 
-    def __init__(self, node: Node, *, needs_peers: bool, token: str | None = None) -> None:
+    def __init__(
+        self, node: Node, *, needs_peers: bool, archive: Archive, token: str | None = None
+    ) -> None:
         self._node = node
-        self._verbs = NodeVerbs(node)
+        self._verbs = NodeVerbs(node, archive=archive)
         self._needs_peers = needs_peers
         self._token = token
 
@@ -87,6 +91,8 @@ class Control:
                 web.get("/v1/peers", self._peers),
                 web.post("/v1/blobs", self._put),
                 web.get(f"/v1/blobs/{key}", self._get_blob),
+                web.delete(f"/v1/blobs/{key}", self._forget),
+                web.get("/v1/publications", self._published),
                 web.put(f"/v1/names/{name}", self._set),
                 web.get(f"/v1/names/{name}", self._get_name),
                 web.delete(f"/v1/names/{name}", self._withdraw_name),
@@ -95,6 +101,8 @@ class Control:
                 web.delete(f"/v1/topics/{topic}", self._withdraw_entry),
                 web.post("/v1/ping", self._ping),
                 web.get(f"/v1/trace/{target}", self._trace),
+                web.post("/v1/backup", self._backup),
+                web.post("/v1/restore", self._restore),
             ]
         )
         return app
@@ -136,23 +144,35 @@ class Control:
     # --- Blobs and names --------------------------------------------------------------------------
 
     async def _put(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._verbs.put(await request.read()))
+        receipt = await self._verbs.put(await request.read(), acks=_number(request, "acks"))
+        return web.json_response(receipt)
 
     async def _get_blob(self, request: web.Request) -> web.Response:
         return web.json_response(await self._verbs.get_blob(request.match_info["key"]))
+
+    async def _forget(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.forget(request.match_info["key"]))
+
+    async def _published(self, request: web.Request) -> web.StreamResponse:
+        return await _stream(request, self._verbs.published())
 
     async def _set(self, request: web.Request) -> web.Response:
         receipt = await self._verbs.set(
             request.match_info["name"],
             await request.read(),
             own=_flag(request, "own"),
-            expect_seq=_seq(request.query.get("expect_seq")),
+            expect_seq=_number(request, "expect_seq"),
+            acks=_number(request, "acks"),
         )
         return web.json_response(receipt)
 
     async def _get_name(self, request: web.Request) -> web.Response:
-        name, author = request.match_info["name"], request.query.get("author")
-        record = await self._verbs.get_name(name, author=author, own=_flag(request, "own"))
+        record = await self._verbs.get_name(
+            request.match_info["name"],
+            author=request.query.get("author"),
+            own=_flag(request, "own"),
+            reads=_number(request, "reads"),
+        )
         return web.json_response(record)
 
     async def _withdraw_name(self, request: web.Request) -> web.Response:
@@ -163,18 +183,16 @@ class Control:
     # --- Topics -----------------------------------------------------------------------------------
 
     async def _announce(self, request: web.Request) -> web.Response:
-        topic, slot = request.match_info["topic"], request.query.get("slot", "")
-        receipt = await self._verbs.announce(topic, await request.read(), slot=slot)
+        receipt = await self._verbs.announce(
+            request.match_info["topic"],
+            await request.read(),
+            slot=request.query.get("slot", ""),
+            acks=_number(request, "acks"),
+        )
         return web.json_response(receipt)
 
     async def _find(self, request: web.Request) -> web.StreamResponse:
-        """One line of JSON for each entry, sent when it is learnt."""
-        response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-        await response.prepare(request)
-        async for entry in self._verbs.find(request.match_info["topic"]):
-            await response.write(json.dumps(entry).encode() + b"\n")
-        await response.write_eof()
-        return response
+        return await _stream(request, self._verbs.find(request.match_info["topic"]))
 
     async def _withdraw_entry(self, request: web.Request) -> web.Response:
         topic, slot = request.match_info["topic"], request.query.get("slot", "")
@@ -183,14 +201,22 @@ class Control:
     # --- Peers ------------------------------------------------------------------------------------
 
     async def _ping(self, request: web.Request) -> web.Response:
-        match await request.json():
-            case {"peer": str(peer)}:
-                return web.json_response(await self._verbs.ping(peer))
-        raise ValueError('the body must be {"peer": "HOST:PORT or kad://KEY@HOST:PORT"}')
+        peer = await _field(request, "peer", meaning="HOST:PORT or kad://KEY@HOST:PORT")
+        return web.json_response(await self._verbs.ping(peer))
 
     async def _trace(self, request: web.Request) -> web.Response:
         target = request.match_info["target"]
         return web.json_response(await self._verbs.trace(target, own=_flag(request, "own")))
+
+    # --- Backups ----------------------------------------------------------------------------------
+
+    async def _backup(self, request: web.Request) -> web.Response:
+        path = await _field(request, "path", meaning="ABSOLUTE PATH OF A NEW FILE")
+        return web.json_response(await self._verbs.backup(path))
+
+    async def _restore(self, request: web.Request) -> web.Response:
+        path = await _field(request, "path", meaning="ABSOLUTE PATH OF A BACKUP")
+        return web.json_response(await self._verbs.restore(path))
 
 
 @web.middleware
@@ -280,6 +306,25 @@ def _clear(path: Path) -> None:
     path.unlink()
 
 
+async def _stream(request: web.Request, views: AsyncIterator[Json]) -> web.StreamResponse:
+    """One line of JSON for each view, sent when it comes."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    async for view in views:
+        await response.write(json.dumps(view).encode() + b"\n")
+    await response.write_eof()
+    return response
+
+
+async def _field(request: web.Request, name: str, *, meaning: str) -> str:
+    """The text of the only field of a JSON body."""
+    body = await request.json()
+    text = body.get(name) if isinstance(body, dict) else None
+    if not isinstance(text, str):
+        raise ValueError(f'the body must be {{"{name}": "{meaning}"}}')  # noqa: TRY004 - a 400
+    return text
+
+
 def _flag(request: web.Request, name: str) -> bool:
     text = request.query.get(name, "0")
     if text not in {"0", "1"}:
@@ -287,9 +332,11 @@ def _flag(request: web.Request, name: str) -> bool:
     return text == "1"
 
 
-def _seq(text: str | None) -> int | None:
+def _number(request: web.Request, name: str) -> int | None:
+    """A whole number of the query, or None; how large it may be is for the verb to say."""
+    text = request.query.get(name)
     if text is None:
         return None
-    if not (text.isascii() and text.isdigit() and int(text) < 1 << 64):
-        raise ValueError("expect_seq is a whole number from 0 that fits in 64 bits")
+    if not (text.isascii() and text.isdigit() and len(text) <= NUMBER_DIGITS_MAX):
+        raise ValueError(f"{name} is a whole number of at most {NUMBER_DIGITS_MAX} digits")
     return int(text)

@@ -31,6 +31,11 @@ GAUGES: Final = {
     "stored_bytes": "Bytes of these records, as the quotas count them.",
     "publications": "Records this node renews.",
 }
+OPERATIONS: Final = {  # field of an OperationCost, and its meaning
+    "operations": ("count", "Operations since the start, by verb."),
+    "operation_requests": ("requests", "What they asked of other nodes."),
+    "operation_round_trips": ("round_trips", "How often they had to wait for an answer to go on."),
+}
 
 
 def exposition(status: Status) -> bytes:
@@ -58,6 +63,7 @@ class _StatusCollector(Collector):
                 f"{PREFIX}_network_size", "Estimated nodes of the network.", status.network_size
             )
         yield self._events()
+        yield from self._operations()
         yield from self._chores()
 
     def _events(self) -> Metric:
@@ -67,6 +73,13 @@ class _StatusCollector(Collector):
         for event, count in self._status.counters.items():
             events.add_metric([event], count)
         return events
+
+    def _operations(self) -> Iterator[Metric]:
+        for name, (field, meaning) in OPERATIONS.items():
+            totals = CounterMetricFamily(f"{PREFIX}_{name}", meaning, labels=["verb"])
+            for verb, cost in self._status.operations.items():
+                totals.add_metric([verb], getattr(cost, field))
+            yield totals
 
     def _chores(self) -> Iterator[Metric]:
         runs = CounterMetricFamily(

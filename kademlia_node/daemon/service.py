@@ -11,9 +11,11 @@ import asyncio
 import logging
 import random
 import signal
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,7 @@ from kademlia_node.core.invite import Invite
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.control import Control, listen_tcp, listen_unix
 from kademlia_node.daemon.folder import Folder, locked
+from kademlia_node.daemon.verbs import Archive
 from kademlia_node.daemon.views import Json
 from kademlia_node.errors import SetupError
 from kademlia_node.net import loop
@@ -31,6 +34,7 @@ from kademlia_node.node.life import find_identity
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.store.disk import DiskStore
+from kademlia_node.store.schema import Durability
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,7 @@ class Plan:
         folder: The data folder; made if need be.
         control: Path of the control socket; None: in the folder.
         control_tcp: Where to serve the control API over TCP, too; None: nowhere.
+        durability: What records that were acknowledged survive.
     """
 
     folder: Path
@@ -56,6 +61,7 @@ class Plan:
     server: bool | None = None
     control: Path | None = None
     control_tcp: Address | None = None
+    durability: Durability = Durability.PROCESS
 
 
 def run(plan: Plan, *, on_ready: Callable[[Json], None]) -> None:
@@ -81,14 +87,17 @@ def run(plan: Plan, *, on_ready: Callable[[Json], None]) -> None:
 
 async def _make_node(
     plan: Plan, folder: Folder, *, identity: Identity, settings: Settings, rng: random.Random
-) -> Node:
-    """The node of this folder, with its peers of old and the records it holds."""
+) -> tuple[Node, Archive]:
+    """The node of this folder, with its peers of old and the records it holds; and its archive."""
     peers = folder.read_peers()
     rng.shuffle(peers)  # a joining node knocks at some of them: not at the same ones each time
     store = await DiskStore.open(
-        folder.store_path, own_id=identity.id, settings=plan.network.adapt(settings)
+        folder.store_path,
+        own_id=identity.id,
+        settings=plan.network.adapt(settings),
+        durability=plan.durability,
     )
-    return Node(
+    node = Node(
         network=plan.network,
         bootstrap=plan.bootstrap,
         host=plan.host,
@@ -100,6 +109,7 @@ async def _make_node(
         settings=settings,
         rng=rng,
     )
+    return node, Archive(node, store, wall=time.time)  # noqa: TID251 - the shell's wall clock
 
 
 async def serve(
@@ -126,9 +136,13 @@ async def serve(
         identity = await own_identity(
             folder, network=plan.network, rng=rng, server=plan.server is not False
         )
-        node = await _make_node(plan, folder, identity=identity, settings=settings, rng=rng)
+        node, archive = await _make_node(
+            plan, folder, identity=identity, settings=settings, rng=rng
+        )
         async with node, AsyncExitStack() as stack:
-            ready = await _open_control(node, plan, folder=folder, stack=stack, rng=rng)
+            ready = await _open_control(
+                node, plan, archive=archive, folder=folder, stack=stack, rng=rng
+            )
             stack.callback(_save_peers, node, folder)
             _save_peers(node, folder)  # whoever joined once finds back, though it be killed now
             await _tell(node, ready)
@@ -163,12 +177,18 @@ async def own_identity(
 
 
 async def _open_control(
-    node: Node, plan: Plan, *, folder: Folder, stack: AsyncExitStack, rng: random.Random
+    node: Node,
+    plan: Plan,
+    *,
+    archive: Archive,
+    folder: Folder,
+    stack: AsyncExitStack,
+    rng: random.Random,
 ) -> Json:
     """Open the sockets of the control API; returns what scripts want to know of them all."""
-    needs_peers = bool(plan.bootstrap)
+    control = partial(Control, node, needs_peers=bool(plan.bootstrap), archive=archive)
     path = plan.control or folder.socket_path
-    await stack.enter_async_context(listen_unix(Control(node, needs_peers=needs_peers).app(), path))
+    await stack.enter_async_context(listen_unix(control().app(), path))
     ready: Json = {
         "id": node.id.hex(),
         "address": str(node.address),
@@ -176,7 +196,7 @@ async def _open_control(
         "control": str(path.absolute()),
     }
     if plan.control_tcp is not None:
-        app = Control(node, needs_peers=needs_peers, token=folder.token(rng)).app()
+        app = control(token=folder.token(rng)).app()
         where = await stack.enter_async_context(listen_tcp(app, plan.control_tcp))
         ready["control_tcp"] = str(where)
     return ready

@@ -7,24 +7,38 @@ serves the control API; its client is the other implementation (`cli.client`).
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final, Protocol
 
+from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import node_id, point
 from kademlia_node.core.invite import SCHEME, key_text
 from kademlia_node.core.key import Key
+from kademlia_node.core.suite import STANDARD
 from kademlia_node.daemon.views import (
     Json,
+    backup_view,
     contact_view,
     entry_view,
+    publication_view,
     receipt_view,
     record_view,
     status_view,
     trace_view,
 )
-from kademlia_node.errors import NotFound
+from kademlia_node.errors import NotFound, SetupError
 from kademlia_node.node.arguments import checked_author
 from kademlia_node.node.node import Node
+from kademlia_node.store.backup import (
+    BackupReport,
+    RestoreReport,
+    create_backup,
+    restore_backup,
+)
+from kademlia_node.store.disk import DiskStore
+
+BLOB_AUTHOR: Final = b""  # whoever has a blob may renew it
 
 
 class Verbs(Protocol):
@@ -42,7 +56,7 @@ class Verbs(Protocol):
         """Everyone in the routing table, nearest first."""
         ...
 
-    async def put(self, value: bytes) -> Json:
+    async def put(self, value: bytes, *, acks: int | None) -> Json:
         """Store a blob; a receipt."""
         ...
 
@@ -50,15 +64,27 @@ class Verbs(Protocol):
         """The record of a blob."""
         ...
 
-    async def set(self, name: str, value: bytes, *, own: bool, expect_seq: int | None) -> Json:
+    async def forget(self, key: str) -> Json:
+        """Renew a blob no longer: `key`, and whether we did (`forgotten`)."""
+        ...
+
+    def published(self) -> AsyncIterator[Json]:
+        """Everything the node keeps alive, in order of key."""
+        ...
+
+    async def set(
+        self, name: str, value: bytes, *, own: bool, expect_seq: int | None, acks: int | None
+    ) -> Json:
         """Set a named value; a receipt."""
         ...
 
-    async def get_name(self, name: str, *, author: str | None, own: bool) -> Json:
+    async def get_name(
+        self, name: str, *, author: str | None, own: bool, reads: int | None
+    ) -> Json:
         """The record of a named value; `author` is the text of a public key, or an invite."""
         ...
 
-    async def announce(self, topic: str, value: bytes, *, slot: str) -> Json:
+    async def announce(self, topic: str, value: bytes, *, slot: str, acks: int | None) -> Json:
         """Add our entry to a topic; a receipt."""
         ...
 
@@ -78,6 +104,14 @@ class Verbs(Protocol):
         """`peer`, and `rtt_ms`."""
         ...
 
+    async def backup(self, path: str) -> Json:
+        """Back up the daemon's store to a new file at an absolute path; what is in it."""
+        ...
+
+    async def restore(self, path: str) -> Json:
+        """Put a backup at an absolute path into the daemon's store; what became of it."""
+        ...
+
     async def trace(self, target: str, *, own: bool) -> Json:
         """Look up a key, a name, a node ID (64 hexadecimal digits) or the node of an invite.
 
@@ -87,11 +121,62 @@ class Verbs(Protocol):
         ...
 
 
-class NodeVerbs:
-    """See `Verbs`; done by a node that has been started."""
+class Archive:
+    """Backups of the store of a node that is running.
 
-    def __init__(self, node: Node) -> None:
+    What is refused on the way shows in the counters of its status.
+    """
+
+    def __init__(self, node: Node, store: DiskStore, *, wall: Callable[[], float]) -> None:
         self._node = node
+        self._store = store
+        self._wall = wall
+
+    async def backup(self, path: Path) -> BackupReport:
+        """See `create_backup`."""
+        report = await create_backup(
+            self._store,
+            path,
+            network_tag=self._node.network.tag,
+            wall=self._wall(),
+            verify=STANDARD.verify,
+        )
+        self._count("backup", report.refused)
+        return report
+
+    async def restore(self, path: Path) -> RestoreReport:
+        """See `restore_backup`."""
+        network = self._node.network
+        ours = {BLOB_AUTHOR, self._node.public_key}
+        if network.secret is not None:
+            ours.add(Identity.commons(network).public_key)
+        report = await restore_backup(
+            self._store,
+            path,
+            network_tag=network.tag,
+            wall=self._wall(),
+            verify=STANDARD.verify,
+            may_renew=ours.__contains__,
+        )
+        self._count("restore", report.refused)
+        return report
+
+    def _count(self, where: str, refused: dict[str, int]) -> None:
+        for reason, times in refused.items():
+            self._node.count(f"bad_record_{where}_{reason}", times)
+
+
+class NodeVerbs:
+    """See `Verbs`; done by a node that has been started.
+
+    Args:
+        node: Whom to ask.
+        archive: Of its store; None: there is nothing to back up.
+    """
+
+    def __init__(self, node: Node, *, archive: Archive | None = None) -> None:
+        self._node = node
+        self._archive = archive
 
     async def identity(self) -> Json:
         """See `Verbs`."""
@@ -111,25 +196,40 @@ class NodeVerbs:
         nearest_first = sorted(self._node.contacts(), key=lambda contact: contact.point ^ own)
         return [contact_view(contact) for contact in nearest_first]
 
-    async def put(self, value: bytes) -> Json:
+    async def put(self, value: bytes, *, acks: int | None) -> Json:
         """See `Verbs`."""
-        return receipt_view(await self._node.put(value))
+        return receipt_view(await self._node.put(value, acks=acks))
 
     async def get_blob(self, key: str) -> Json:
         """See `Verbs`."""
         return await self._read(Key.parse(key))
 
-    async def set(self, name: str, value: bytes, *, own: bool, expect_seq: int | None) -> Json:
+    async def forget(self, key: str) -> Json:
         """See `Verbs`."""
-        return receipt_view(await self._node.set(name, value, own=own, expect_seq=expect_seq))
+        return {"key": key, "forgotten": await self._node.forget(Key.parse(key))}
 
-    async def get_name(self, name: str, *, author: str | None, own: bool) -> Json:
+    async def published(self) -> AsyncIterator[Json]:
         """See `Verbs`."""
-        return await self._read(name, author=author, own=own)
+        async for published in self._node.publications():
+            yield publication_view(published)
 
-    async def announce(self, topic: str, value: bytes, *, slot: str) -> Json:
+    async def set(
+        self, name: str, value: bytes, *, own: bool, expect_seq: int | None, acks: int | None
+    ) -> Json:
         """See `Verbs`."""
-        return receipt_view(await self._node.announce(topic, value, slot=slot))
+        return receipt_view(
+            await self._node.set(name, value, own=own, expect_seq=expect_seq, acks=acks)
+        )
+
+    async def get_name(
+        self, name: str, *, author: str | None, own: bool, reads: int | None
+    ) -> Json:
+        """See `Verbs`."""
+        return await self._read(name, author=author, own=own, reads=reads)
+
+    async def announce(self, topic: str, value: bytes, *, slot: str, acks: int | None) -> Json:
+        """See `Verbs`."""
+        return receipt_view(await self._node.announce(topic, value, slot=slot, acks=acks))
 
     async def find(self, topic: str) -> AsyncIterator[Json]:
         """See `Verbs`."""
@@ -149,16 +249,29 @@ class NodeVerbs:
         rtt_s = await self._node.ping(peer)
         return {"peer": peer, "rtt_ms": round(rtt_s * 1000, 3)}
 
+    async def backup(self, path: str) -> Json:
+        """See `Verbs`."""
+        return backup_view(await self._kept().backup(_absolute(path)))
+
+    async def restore(self, path: str) -> Json:
+        """See `Verbs`."""
+        return backup_view(await self._kept().restore(_absolute(path)))
+
     async def trace(self, target: str, *, own: bool) -> Json:
         """See `Verbs`."""
         closest, trace = await self._node.lookup(self._goal_of(target, own=own))
         return trace_view(trace) | {"closest": [contact_view(contact) for contact in closest]}
 
-    async def _read(self, what: str | Key, *, author: str | None = None, own: bool = False) -> Json:
-        record, trace = await self._node.get_record(what, author=author, own=own)
+    async def _read(self, what: str | Key, **how: Any) -> Json:
+        record, trace = await self._node.get_record(what, **how)
         if record is None or record.header.is_tombstone:
             raise NotFound(str(what), trace, withdrawn=record is not None)
         return record_view(record)
+
+    def _kept(self) -> Archive:
+        if self._archive is None:
+            raise SetupError("this node keeps nothing on disk: only a daemon has what to back up")
+        return self._archive
 
     def _goal_of(self, target: str, *, own: bool) -> bytes | Key:
         if is_name(target):
@@ -168,6 +281,13 @@ class NodeVerbs:
         if target.startswith(SCHEME):
             return node_id(checked_author(target))
         return parse_if_key(target) or bytes.fromhex(target)
+
+
+def _absolute(text: str) -> Path:
+    path = Path(text)
+    if not path.is_absolute():
+        raise ValueError(f"the daemon has a folder of its own: {text!r} is no absolute path")
+    return path
 
 
 def is_name(target: str) -> bool:

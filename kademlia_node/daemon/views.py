@@ -16,19 +16,22 @@ from kademlia_node.core.invite import Invite, key_text
 from kademlia_node.core.key import Key
 from kademlia_node.core.record import Record
 from kademlia_node.errors import Conflict, NotFound, NotStored
-from kademlia_node.node.receipt import Receipt, Step, TopicEntry, Trace
+from kademlia_node.node.receipt import OperationCost, Receipt, Step, TopicEntry, Trace
 from kademlia_node.node.status import Status
+from kademlia_node.store.backup import BackupReport, RestoreReport
+from kademlia_node.store.base import Published
 
 Json = dict[str, Any]
 
 
 def status_view(status: Status) -> Json:
-    """The status, field by field; seconds are rounded."""
+    """The status, field by field; seconds are rounded, costs are told per operation."""
     chores = {
         name: {"runs": runs, "last_run_s_ago": None if age_s is None else round(age_s, 3)}
         for name, (runs, age_s) in status.chores.items()
     }
-    return dataclasses.asdict(status) | {"chores": chores}
+    operations = {verb: _cost_view(cost) for verb, cost in status.operations.items()}
+    return dataclasses.asdict(status) | {"operations": operations, "chores": chores}
 
 
 def contact_view(contact: Contact) -> Json:
@@ -44,6 +47,8 @@ def trace_view(trace: Trace) -> Json:
         "summary": trace.summary(),
         "hops": trace.hops,
         "duration_ms": _ms(trace.duration_s),
+        "requests": trace.requests,
+        "round_trips": trace.round_trips,
         "steps": [_step_view(step) for step in trace.steps],
     }
 
@@ -67,14 +72,7 @@ def receipt_view(receipt: Receipt) -> Json:
 
 def record_view(record: Record) -> Json:
     """A record that was read. A blob has no author and no slot."""
-    header = record.header
-    return {
-        "key": str(Key(header.kind, record.key)),
-        "author": key_text(header.author) if header.author else None,
-        "slot": _text(header.slot),
-        "seq": header.seq,
-        "expires": header.expires,
-    } | _value_view(record.value)
+    return _header_view(record) | _value_view(record.value)
 
 
 def entry_view(entry: TopicEntry) -> Json:
@@ -85,6 +83,21 @@ def entry_view(entry: TopicEntry) -> Json:
         "seq": entry.seq,
         "expires": entry.expires,
     } | _value_view(entry.value)
+
+
+def publication_view(published: Published) -> Json:
+    """A record that a node keeps alive; its value is not told."""
+    record = published.record
+    return _header_view(record) | {
+        "kind": record.header.kind.name.lower(),
+        "value_bytes": record.header.length,
+        "renew_at": round(published.renew_at),
+    }
+
+
+def backup_view(report: BackupReport | RestoreReport) -> Json:
+    """What is in a backup, or what became of it, field by field."""
+    return dataclasses.asdict(report)
 
 
 def error_view(error: Exception) -> Json:
@@ -117,6 +130,25 @@ def _step_view(step: Step) -> Json:
         "answered_ms": None if step.answered_s is None else _ms(step.answered_s),
         "slow": step.slow,
         "outcome": step.outcome.value,
+    }
+
+
+def _header_view(record: Record) -> Json:
+    header = record.header
+    return {
+        "key": str(Key(header.kind, record.key)),
+        "author": key_text(header.author) if header.author else None,
+        "slot": _text(header.slot),
+        "seq": header.seq,
+        "expires": header.expires,
+    }
+
+
+def _cost_view(cost: OperationCost) -> Json:
+    return {
+        "count": cost.count,
+        "requests_each": round(cost.requests / cost.count, 3),
+        "round_trips_each": round(cost.round_trips / cost.count, 3),
     }
 
 

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.message import (
+    Chunk,
+    Chunked,
     FindNode,
     FindValue,
     Identified,
@@ -39,6 +41,7 @@ ANSWERS: dict[type[Request], type[Response]] = {
     FindValue: Values,
     Store: Stored,
     Probe: Probed,
+    Chunk: Chunked,
 }
 
 

@@ -18,7 +18,7 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.handshake import Doorkeeper
 from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.limiter import KeyedLimiter
-from kademlia_node.core.message import ErrorCode, Ping, Refused, Request, Response
+from kademlia_node.core.message import Chunk, ErrorCode, Ping, Refused, Request, Response
 from kademlia_node.core.network import Network
 from kademlia_node.core.rtt import RttHistory, initial_rto, soft_timeout
 from kademlia_node.core.session import Session, SessionTable
@@ -323,7 +323,8 @@ class Exchange:
         return True
 
     def _on_request(self, session: Session, rid: int, request: Request, *, now: float) -> None:
-        if not self._peer_limits.take(session.peer.id, now):
+        cost = 1 / self._settings.chunks_per_request if isinstance(request, Chunk) else 1.0
+        if not self._peer_limits.take(session.peer.id, now, amount=cost):
             self._reply(session, rid, Refused(ErrorCode.BUSY, "too many requests"))
             return
         asker = Asker(session.peer, session.capabilities.server, confirmed=True)

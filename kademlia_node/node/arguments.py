@@ -9,8 +9,9 @@ from kademlia_node.core.ids import ID_BYTES
 from kademlia_node.core.invite import SCHEME, Invite, parse_invite, parse_key
 from kademlia_node.core.key import Key, topic_key
 from kademlia_node.errors import ValueTooLarge
-from kademlia_node.settings import INLINE_BYTES_MAX, SLOT_BYTES_MAX
+from kademlia_node.settings import SLOT_BYTES_MAX, VALUE_BYTES_MAX
 
+COUNT_MAX = 60  # nodes that one write can reach: 3 x 20 copies
 Author = bytes | Invite | str
 """A public key: its 32 bytes, the text that `id` prints, or an invite that has one."""
 
@@ -22,8 +23,8 @@ def checked_value(value: object) -> bytes:
     if not isinstance(value, bytes):
         hint = ": encode it first, as in value.encode()" if isinstance(value, str) else ""
         raise TypeError(f"a value is bytes, not {type(value).__name__}{hint}")
-    if len(value) > INLINE_BYTES_MAX:
-        raise ValueTooLarge(f"a value of {len(value)} bytes; at most {INLINE_BYTES_MAX} are stored")
+    if len(value) > VALUE_BYTES_MAX:
+        raise ValueTooLarge(f"a value of {len(value)} bytes; at most {VALUE_BYTES_MAX} are stored")
     return value
 
 
@@ -68,6 +69,17 @@ def checked_seq(seq: object) -> int | None:
     if not 0 <= seq < 1 << 64:
         raise ValueError(f"a seq is a whole number from 0 that fits in 64 bits, not {seq}")
     return seq
+
+
+def checked_count(count: object, name: str) -> int | None:
+    """How many nodes, at least 1, or None for the default; raises TypeError or ValueError."""
+    if count is None:
+        return None
+    if not isinstance(count, int):
+        raise TypeError(f"{name} is a whole number, not {type(count).__name__}")
+    if not 1 <= count <= COUNT_MAX:
+        raise ValueError(f"{name} is between 1 and {COUNT_MAX}, not {count}")
+    return count
 
 
 def checked_target(target: object) -> bytes | Key:

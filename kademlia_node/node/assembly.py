@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import Invite
+from kademlia_node.core.neighbourhood import Neighbourhoods
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import VerifiedSignatures
-from kademlia_node.core.replica import NetworkSize
 from kademlia_node.core.routing import RoutingTable
 from kademlia_node.net.ask import Listener
 from kademlia_node.net.exchange import Exchange
 from kademlia_node.net.udp import resolve
 from kademlia_node.node.chores import plan_chores
+from kademlia_node.node.contents import BLOCK_BYTES, Contents, ContentSource, Load
 from kademlia_node.node.join import Joiner
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.read import Reader
+from kademlia_node.node.renew import Renewer
 from kademlia_node.node.serve import Server
+from kademlia_node.node.snapshots import Snapshots
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.upkeep import Upkeep
 from kademlia_node.node.write import Writer
@@ -52,10 +54,15 @@ def make_state(
     rng: random.Random,
     wall: Callable[[], float],
     store: Store | None,
+    content: ContentSource | None,
     listener: Listener,
 ) -> NodeState:
     """Who the node is, and what its verbs share; the arguments are those of `Node`."""
     settings = network.adapt(settings)
+    store = MemoryStore(identity.id, settings=settings) if store is None else store
+    contents = Contents(settings.contents_cache_bytes)
+    snapshots = Snapshots(store, contents=contents, settings=settings, wall=wall)
+    contents.load_from(_long_values(store, wall), snapshots.page, *_outside(content))
     exchange = Exchange(
         identity=identity,
         network=network,
@@ -70,13 +77,29 @@ def make_state(
         settings=settings,
         rng=rng,
         wall=wall,
-        store=MemoryStore(identity.id, settings=settings) if store is None else store,
+        store=store,
         table=RoutingTable(identity.id, settings=settings, prefix_limits=network.prefix_limits),
-        size=NetworkSize(),
         signatures=VerifiedSignatures(identity.suite, capacity=settings.verified_signatures_max),
         exchange=exchange,
-        loop=asyncio.get_running_loop(),
+        neighbourhoods=Neighbourhoods(
+            settings.neighbourhoods_max, lifetime_s=settings.neighbourhood_s
+        ),
+        contents=contents,
+        snapshots=snapshots,
     )
+
+
+def _long_values(store: Store, wall: Callable[[], float]) -> Load:
+    async def load(content: bytes, offset: int) -> bytes | None:
+        return None if offset else await store.value(content, wall=wall())
+
+    return load
+
+
+def _outside(source: ContentSource | None) -> Iterator[Load]:
+    if source is not None:
+        read = source.read
+        yield lambda content, offset: read(content, offset, BLOCK_BYTES)
 
 
 def assemble(
@@ -93,8 +116,11 @@ def assemble(
     joiner = Joiner(state, bootstrap=bootstrap, remembered=remembered, resolve=resolve)
     reader = Reader(state)
     writer = Writer(state, reader=reader)
+    commons = Identity.commons(network, suite=identity.suite) if private else identity
+    authors = {author.public_key: author for author in (identity, commons)}
+    renewer = Renewer(state, writer=writer, authors=authors)
     upkeep = Upkeep(loop=state.loop, rng=state.rng)
-    plan_chores(upkeep, state, joiner=joiner, reach=reach, writer=writer)
+    plan_chores(upkeep, state, joiner=joiner, reach=reach, renewer=renewer)
     return Parts(
         state=state,
         reach=reach,
@@ -103,5 +129,5 @@ def assemble(
         writer=writer,
         server=Server(state, reach=reach),
         upkeep=upkeep,
-        commons=Identity.commons(network, suite=identity.suite) if private else identity,
+        commons=commons,
     )

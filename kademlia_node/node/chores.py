@@ -5,13 +5,13 @@ from __future__ import annotations
 from kademlia_node.core.message import Ping, Response
 from kademlia_node.node.join import Joiner
 from kademlia_node.node.reach import Reach
+from kademlia_node.node.renew import Renewer
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.upkeep import Upkeep
-from kademlia_node.node.write import Writer
 
 
 def plan_chores(
-    upkeep: Upkeep, state: NodeState, *, joiner: Joiner, reach: Reach, writer: Writer
+    upkeep: Upkeep, state: NodeState, *, joiner: Joiner, reach: Reach, renewer: Renewer
 ) -> None:
     """Tell the upkeep of a node everything that is to be done again and again."""
     settings = state.settings
@@ -31,9 +31,6 @@ def plan_chores(
         for contact in state.table.due_checks(state.loop.time(), settings.checks_per_run):
             state.exchange.send(contact, Ping(), on_done=_ignore)
 
-    async def renew() -> None:
-        await writer.renew_due()
-
     async def sweep() -> None:
         await state.store.sweep(wall=state.wall())
         state.exchange.sweep()
@@ -41,7 +38,7 @@ def plan_chores(
     upkeep.add("measure", measure, every_s=settings.refresh_s, first_s=settings.measure_after_s)
     upkeep.add("refresh", refresh, every_s=settings.refresh_every_s)
     upkeep.add("check", check, every_s=settings.check_every_s)
-    upkeep.add("renew", renew, every_s=settings.renew_every_s)
+    upkeep.add("renew", renewer.renew_some, every_s=settings.renew_every_s)
     upkeep.add("probe", reach.probe, every_s=settings.probe_s, first_s=settings.measure_after_s)
     upkeep.add("sweep", sweep, every_s=settings.sweep_s)
 

@@ -24,6 +24,7 @@ from kademlia_node.net.transport import Listen
 from kademlia_node.net.udp import listen as listen_udp
 from kademlia_node.node.arguments import checked_bootstrap
 from kademlia_node.node.assembly import Parts, assemble, make_state
+from kademlia_node.node.contents import ContentSource
 from kademlia_node.node.listener import NodeListener
 from kademlia_node.settings import Settings
 from kademlia_node.store.base import Store
@@ -44,6 +45,7 @@ class Life:
         identity: Identity | None = None,
         server: bool | None = None,
         store: Store | None = None,
+        content: ContentSource | None = None,
         peers: Sequence[Contact] = (),
         settings: Settings | None = None,
         listen: Listen | None = None,
@@ -57,6 +59,7 @@ class Life:
         self._identity = identity
         self._decided_server = server
         self._store = store
+        self._content = content
         self._remembered = peers
         self._settings = settings or Settings()
         self._listen = listen or partial(listen_udp, settings=self._settings)
@@ -117,6 +120,7 @@ class Life:
             rng=self._rng,
             wall=self._wall,
             store=self._store,
+            content=self._content,
             listener=listener,
         )
         parts = assemble(
@@ -151,7 +155,7 @@ class Life:
             raise
 
     async def stop(self) -> None:
-        """Close the socket, end every task, forget our publications. Safe to call twice."""
+        """Close the socket, end every task, close the store. Safe to call twice."""
         running, self._running = self._running, None
         if running is not None:
             self._stopping.set()
@@ -206,6 +210,10 @@ class Life:
         """How others reach us, as far as we know."""
         here = self._parts.reach.address or self.address
         return Invite(self.public_key, here.host, here.port)
+
+    def count(self, event: str, times: int = 1) -> None:
+        """Add to the counters that `status` shows."""
+        self._parts.state.counts[event] += times
 
     def contacts(self) -> list[Contact]:
         """Everyone in the routing table."""

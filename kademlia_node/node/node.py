@@ -11,40 +11,49 @@ nothing: the verbs raise `NotRunning`.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from kademlia_node.core.contact import Contact
+from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.invite import Invite, parse_invite
-from kademlia_node.core.key import Key, Kind, entry_key
+from kademlia_node.core.key import Key, Kind, blob_key, entry_key
+from kademlia_node.core.manifest import Manifest
 from kademlia_node.core.message import FindNode, Ping
 from kademlia_node.core.record import Record
-from kademlia_node.errors import NotFound
+from kademlia_node.errors import NotFound, NotStored
 from kademlia_node.net.udp import resolve
 from kademlia_node.node.arguments import (
     Author,
     checked_author,
+    checked_count,
     checked_seq,
     checked_slot,
     checked_target,
     checked_topic,
     checked_value,
 )
+from kademlia_node.node.content import Download, holders_topic
+from kademlia_node.node.draft import Draft, draft_entry
 from kademlia_node.node.life import Life
+from kademlia_node.node.many import Job, do_all
 from kademlia_node.node.receipt import Receipt, TopicEntry, Trace
 from kademlia_node.node.status import Status, report
+from kademlia_node.node.topic import TopicReading
 from kademlia_node.node.walk import Walk
-from kademlia_node.node.write import Draft, draft_entry
+from kademlia_node.store.base import FIRST, Published
 
 T = TypeVar("T")
 _RAISE: Any = object()
+PUBLICATIONS_PER_PAGE = 256
 
 
 class Node(Life):
     """One peer. Use it as an asynchronous context manager, or call `start` and `stop`.
 
-    It renews what it has written as long as it runs. When it stops, its publications are forgotten:
-    what others hold of them expires, unless it is written again.
+    It renews what it has written as long as it runs; with a `DiskStore` also after a restart. When
+    it stops for good, what others hold of its publications expires.
 
     Args:
         network: Which network; `Network.open()` by default. All members must agree.
@@ -54,7 +63,8 @@ class Node(Life):
         identity: Our key pair. Without one a fresh one is made, on open networks by about five
             seconds of search, unless `server` is False. A server's has to solve the puzzle.
         server: Whether to store for others: True, False, or None to find out if strangers reach us.
-        store: Where records are kept; in memory by default.
+        store: Where records and the list of our publications are kept; in memory by default.
+        content: Serves pieces of content that is not in the store, see `ContentSource`.
         peers: Contacts of an earlier run, to knock at as well.
         settings: What a node may choose for itself.
         listen: Opens the datagram socket (the simulator passes its own).
@@ -72,24 +82,68 @@ class Node(Life):
             parts.state,
             joiner=parts.joiner,
             upkeep=parts.upkeep,
-            publications=len(parts.writer.publications),
             invite=self.invite,
         )
 
     # --- Writing ----------------------------------------------------------------------------------
 
-    async def put(self, value: bytes) -> Receipt:
-        """Store an immutable value (at most 640 bytes) under its own hash, and keep it alive.
+    async def put(self, value: bytes, *, acks: int | None = None) -> Receipt:
+        """Store an immutable value (at most 65,536 bytes) under its own hash, and keep it alive.
+
+        Args:
+            value: The bytes.
+            acks: Return when so many nodes have acknowledged it, while the rest are still asked;
+                by default as many as the network keeps copies.
 
         Raises:
             TypeError: the value is not bytes.
             ValueTooLarge: it is too long.
             NotStored: nobody took it.
+            PartlyStored: fewer than `acks` did; carries the receipt of those.
         """
-        return await self._active.writer.put(checked_value(value))
+        parts, wanted = self._active, checked_count(acks, "acks")
+        return await parts.writer.put(checked_value(value), acks=wanted)
+
+    async def put_many(self, values: Iterable[bytes], *, acks: int | None = None) -> list[Receipt]:
+        """Store many values; their receipts in the same order. Neighbours share walks.
+
+        A value that nobody took has no replicas in its receipt; nothing is raised for it.
+        """
+        parts, wanted = self._active, checked_count(acks, "acks")
+
+        async def put(value: bytes) -> Receipt:
+            try:
+                return await parts.writer.put(value, acks=wanted, nearby=True)
+            except NotStored as error:
+                return error.receipt
+
+        checked = [checked_value(value) for value in values]
+        return await do_all(
+            parts.state, [(blob_key(value).digest, partial(put, value)) for value in checked]
+        )
+
+    async def forget(self, key: Key) -> bool:
+        """Renew a blob no longer; whether we did. It expires unless somebody else renews it."""
+        if key.kind is not Kind.BLOB:
+            raise ValueError("only a blob is forgotten; what has an author is withdrawn")
+        return await self._active.writer.forget(key)
+
+    async def publications(self) -> AsyncGenerator[Published, None]:
+        """Everything this node keeps alive, in order of key."""
+        after, page = FIRST, self._active.state.store.publications.page
+        while found := await page(after, limit=PUBLICATIONS_PER_PAGE):
+            for published in found:
+                yield published
+            after = found[-1].place
 
     async def set(
-        self, name: str, value: bytes, *, own: bool = False, expect_seq: int | None = None
+        self,
+        name: str,
+        value: bytes,
+        *,
+        own: bool = False,
+        expect_seq: int | None = None,
+        acks: int | None = None,
     ) -> Receipt:
         """Set a named value and keep it alive.
 
@@ -98,36 +152,41 @@ class Node(Life):
 
         Args:
             name: At most 64 bytes of UTF-8.
-            value: At most 640 bytes.
+            value: At most 65,536 bytes.
             own: Write as this node.
             expect_seq: Only if the current version has this seq, a 64-bit number (0: there is
                 none). It detects lost updates; it is no lock.
+            acks: As for `put`.
 
         Raises:
             Conflict: the current version is another one.
-            NotStored: nobody took it.
+            NotStored, PartlyStored: nobody took it, or too few did.
             TypeError, ValueError, ValueTooLarge: a bad argument.
         """
         parts, seq = self._active, checked_seq(expect_seq)
         author = parts.state.identity if own else parts.commons
         draft = draft_entry(author, checked_slot(name), checked_value(value))
-        return await parts.writer.write(draft, expect_seq=seq)
+        wanted = checked_count(acks, "acks")
+        return await parts.writer.write(draft, expect_seq=seq, acks=wanted)
 
-    async def announce(self, topic: str, value: bytes, *, slot: str = "") -> Receipt:
+    async def announce(
+        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
+    ) -> Receipt:
         """Add our entry to a topic, beside those of others, and keep it alive.
 
         Args:
             topic: Any text.
-            value: At most 640 bytes.
+            value: At most 65,536 bytes.
             slot: Tells several entries of one author apart; at most 64 bytes of UTF-8.
+            acks: As for `put`.
 
         Raises:
-            NotStored: nobody took it.
+            NotStored, PartlyStored: nobody took it, or too few did.
             TypeError, ValueError, ValueTooLarge: a bad argument.
         """
         key, author = checked_topic(topic), self._active.state.identity
         draft = Draft(key, author, checked_slot(slot), checked_value(value))
-        return await self._active.writer.write(draft)
+        return await self._active.writer.write(draft, acks=checked_count(acks, "acks"))
 
     async def withdraw(
         self,
@@ -163,12 +222,23 @@ class Node(Life):
 
     @overload
     async def get(
-        self, what: str | Key, *, author: Author | None = None, own: bool = False
+        self,
+        what: str | Key,
+        *,
+        author: Author | None = None,
+        own: bool = False,
+        reads: int | None = None,
     ) -> bytes: ...
 
     @overload
     async def get(
-        self, what: str | Key, *, author: Author | None = None, own: bool = False, default: T
+        self,
+        what: str | Key,
+        *,
+        author: Author | None = None,
+        own: bool = False,
+        reads: int | None = None,
+        default: T,
     ) -> bytes | T: ...
 
     async def get(
@@ -177,6 +247,7 @@ class Node(Life):
         *,
         author: Author | None = None,
         own: bool = False,
+        reads: int | None = None,
         default: Any = _RAISE,
     ) -> Any:
         """The value of a blob (by `Key`) or of a named entry (by name).
@@ -187,12 +258,13 @@ class Node(Life):
             author: Whose name it is (32-byte public key, its text, or an invite with a key): by
                 default the commons of a private network, else ourselves.
             own: Our own name, as `set` writes with `own`.
+            reads: How many holders, on two paths, must agree on a named entry; 3 by default.
             default: Returned when nothing is found, instead of raising.
 
         Raises:
             NotFound: no reachable holder has it, or its author withdrew it; carries the trace.
         """
-        record, trace = await self.get_record(what, author=author, own=own)
+        record, trace = await self.get_record(what, author=author, own=own, reads=reads)
         if record is not None and not record.header.is_tombstone:
             return record.value
         if default is _RAISE:
@@ -200,17 +272,41 @@ class Node(Life):
         return default
 
     async def get_record(
-        self, what: str | Key, *, author: Author | None = None, own: bool = False
+        self,
+        what: str | Key,
+        *,
+        author: Author | None = None,
+        own: bool = False,
+        reads: int | None = None,
     ) -> tuple[Record | None, Trace]:
         """As `get`, but the whole record (None, or a tombstone, if there is none) and the trace."""
-        reader = self._active.reader
+        reader, agreeing = self._active.reader, checked_count(reads, "reads")
         if isinstance(what, Key):
             if what.kind is not Kind.BLOB:
                 raise ValueError("only a blob is read by its key; give the name and its author")
             return await reader.blob(what)
         owner = self._owner(author, own=own)
         slot = checked_slot(what)
-        return await reader.entry(entry_key(owner, slot), owner, slot)
+        return await reader.entry(entry_key(owner, slot), owner, slot, reads=agreeing)
+
+    async def get_many(self, what: Iterable[str | Key]) -> dict[str | Key, bytes]:
+        """The values of many blobs and names, as `get` reads them; what is not found is left out.
+
+        Neighbours share walks.
+        """
+        wanted = list(dict.fromkeys(what))
+        parts = self._active
+
+        def job(one: str | Key) -> Job[tuple[Record | None, Trace]]:
+            key = one if isinstance(one, Key) else self.key_of(one)
+            return key.digest, partial(self.get_record, one)
+
+        read = await do_all(parts.state, [job(one) for one in wanted])
+        return {
+            one: record.value
+            for one, (record, _) in zip(wanted, read, strict=True)
+            if record is not None and not record.header.is_tombstone
+        }
 
     def key_of(self, name: str, *, author: Author | None = None, own: bool = False) -> Key:
         """The key of a named entry; `author` and `own` are those of `get`."""
@@ -225,7 +321,40 @@ class Node(Life):
 
     def find(self, topic: str) -> AsyncGenerator[TopicEntry, None]:
         """Entries under a topic as they are learnt; a newer version of one comes again."""
-        return self._active.reader.topic(checked_topic(topic))
+        return TopicReading(self._active.state, checked_topic(topic)).entries()
+
+    # --- Large content ----------------------------------------------------------------------------
+
+    async def provide(self, manifest: Manifest) -> Receipt:
+        """Say that we have a content, which our `ContentSource` serves, and keep saying it.
+
+        Returns:
+            The receipt of the manifest: its key is the name by which others `fetch` the content.
+        """
+        receipt = await self.put(manifest.pack())
+        parts, here = self._active, self.invite
+        contact = Contact(self.public_key, Address(here.host, here.port))
+        draft = Draft(holders_topic(receipt.key), parts.state.identity, b"", contact.pack())
+        await parts.writer.write(draft)
+        return receipt
+
+    async def fetch(self, key: Key, path: Path) -> None:
+        """Fetch a content from all its holders at once into a file, every piece verified.
+
+        Until it is whole it is in `<path>.part`; an attempt that was broken off goes on there.
+
+        Raises:
+            NotFound: there is no such manifest.
+            Incomplete: nobody gives the rest.
+            MalformedMessage: the key names something that is no manifest.
+            OSError: the file cannot be written.
+        """
+        manifest = Manifest.unpack(await self.get(key))
+        state = self._active.state
+        holders = TopicReading(state, holders_topic(key)).entries()
+        await Download(state, manifest, path).run(holders)
+
+    # --- Peers ------------------------------------------------------------------------------------
 
     async def ping(self, peer: Contact | Invite | str) -> float:
         """Round trip to a peer in seconds.

@@ -1,106 +1,157 @@
-"""Reading: walk towards a key, verify whatever is found, and know when it is enough.
+"""Reading: find who holds a key, verify whatever they show, and know when it is enough.
 
-A blob proves itself: the first copy that verifies is it. Of an entry, `reads` holders on two paths
-must agree on the latest version. A topic is the union of what its holders know.
+Those who are thought to hold it are asked first (`inquiry`); if they do not suffice, we walk. A
+blob proves itself: the first copy that verifies is it. Of an entry, `reads` holders on two paths
+must agree on the latest version. Topics are read in `topic`.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Collection, Sequence
 
-from kademlia_node.core.key import Key, Kind
+from kademlia_node.core.contact import Contact
+from kademlia_node.core.key import Key
+from kademlia_node.core.manifest import Piece
 from kademlia_node.core.message import FindValue, Item, Values
-from kademlia_node.core.record import Reason, Record, merge
-from kademlia_node.errors import BadRecord
-from kademlia_node.node.receipt import Step, StepOutcome, TopicEntry, Trace
+from kademlia_node.core.neighbourhood import Found
+from kademlia_node.core.record import Record
+from kademlia_node.node.hunt import Hunt
+from kademlia_node.node.inquiry import Inquiry
+from kademlia_node.node.mend import Mender
+from kademlia_node.node.pulling import pull
+from kademlia_node.node.receipt import Step, StepOutcome, Trace
 from kademlia_node.node.state import NodeState
-from kademlia_node.node.walk import Walk
+from kademlia_node.node.tally import PATHS_MIN, Tally
+from kademlia_node.node.walk import Visitor, Walk
 
 OUR_OWN = -1  # the path of what we hold ourselves
-PATHS_MIN = 2  # that must agree on an entry, where there are so many
-
-Shown = tuple[bytes, bytes, tuple[int, bytes, int, int]]  # author, slot, version
 
 
-def _versions(records: Iterable[Record]) -> frozenset[Shown]:
-    return frozenset((r.header.author, r.header.slot, r.header.version) for r in records)
+async def held_here(state: NodeState, key: Key) -> list[Item]:
+    """What our own store has under a key."""
+    records = await state.store.get(key.digest, wall=state.wall())
+    return [
+        Item(record.header, record.value) for record in records if record.header.kind is key.kind
+    ]
 
 
-class Tally:
-    """What the holders of one key have shown so far: verified records, and who showed which."""
+class Search:
+    """Asking for one key: those who are thought to hold it, then whoever a walk finds."""
 
     def __init__(self, state: NodeState, key: Key) -> None:
         self._state = state
         self._key = key
-        self._records: dict[tuple[bytes, bytes], Record] = {}
-        self._answers: list[tuple[int, frozenset[Shown]]] = []
+        self._asking: Inquiry | Walk | None = None
+        self.trace = Trace(key.digest)
 
-    def add(self, step: Step, values: Values) -> None:
-        """Take what one node holds; what does not verify makes the whole answer a bad one.
+    async def ask_known(self, *, reads: int, visit: Visitor) -> bool:
+        """Whether those who are thought to hold it made the visitor content."""
+        known = self._known(reads=reads)
+        self._asking = Inquiry(
+            self._state, self._key.digest, known, at_once=reads, visit=visit, trace=self.trace
+        )
+        return await self._asking.run()
 
-        Not so what has expired by our clock: its holder's may be slower.
-        """
-        records = []
-        for item in values.items:
-            if item.header.kind is not self._key.kind:
-                continue
-            try:
-                records.append(self._judged(item))
-            except BadRecord as error:
-                self._state.count_bad(error)
-                if error.reason != Reason.EXPIRED:
-                    step.outcome = StepOutcome.BAD
-                    return
-        if not records:
-            return
-        step.outcome = StepOutcome.VALUE
-        self.add_verified(records, path=step.path, complete=len(values.items) == values.count)
+    async def walk(self, *, visit: Visitor) -> None:
+        """Walk until the visitor is content, or to the end."""
+        if self.trace.steps:  # those who were thought to hold it did not suffice
+            self._state.neighbourhoods.forget(self._key.digest)
+        request = FindValue(self._key.digest)
+        self._asking = Walk(self._state, self._key.digest, request, visit=visit, trace=self.trace)
+        await self._asking.run()
 
-    def add_verified(self, records: list[Record], *, path: int, complete: bool = True) -> None:
-        """Take what one holder, reached on this path, was seen to hold; perhaps not all of it."""
-        for record in merge([*self._records.values(), *records]):
-            self._records[record.header.author, record.header.slot] = record
-        if complete:
-            self._answers.append((path, _versions(records)))
+    def end(self) -> None:
+        """Ask nobody else."""
+        if self._asking is not None:
+            self._asking.end()
 
-    def latest(self) -> list[Record]:
-        """The latest version of each entry, tombstones included."""
-        return list(self._records.values())
+    def blame(self, liars: Collection[Contact]) -> None:
+        """These showed something that turned out to be false."""
+        for step in self.trace.steps:
+            if step.contact in liars:
+                step.outcome = StepOutcome.BAD
 
-    def agreeing(self) -> tuple[int, int]:
-        """How many holders showed exactly the latest versions, and on how many paths."""
-        latest = _versions(self._records.values())
-        paths = [path for path, versions in self._answers if versions == latest]
-        return len(paths), len(set(paths))
+    def holders(self) -> list[Contact]:
+        """Who showed something that verified."""
+        return [step.contact for step in self.trace.steps if step.outcome is StepOutcome.VALUE]
 
-    def enough(self, reads: int) -> bool:
-        """Whether `reads` holders agree, on two paths where the lookup has two."""
-        holders, paths = self.agreeing()
-        return holders >= reads and paths >= min(PATHS_MIN, reads, self._state.settings.paths)
+    def teach(self) -> None:
+        """Remember who held it; and, behind them, who did before and was not asked now."""
+        paths = {step.contact: step.path for step in self.trace.steps}
+        found = [Found(contact, paths[contact]) for contact in self.holders()]
+        if found:
+            memory, now = self._state.neighbourhoods, self._state.loop.time()
+            earlier = memory.holders(self._key.digest, now=now)
+            found += [one for one in earlier if one.contact not in paths]
+            memory.on_holders(self._key.digest, found, now=now)
 
-    def _judged(self, item: Item) -> Record:
-        value = item.value or b""
-        self._state.judge(self._key.digest, item.header, value)
-        return Record(self._key.digest, item.header, value)
+    def _known(self, *, reads: int) -> list[Found]:
+        """Holders seen lately, or else the nodes that should hold it, if they can suffice."""
+        state, now, digest = self._state, self._state.loop.time(), self._key.digest
+        copies = state.network.copies
+        near = state.neighbourhoods.near(digest, count_min=copies, reach=0, now=now)[:copies]
+        for found in (state.neighbourhoods.holders(digest, now=now), near):
+            paths = {one.path for one in found}
+            if len(found) >= reads and len(paths) >= min(PATHS_MIN, reads):
+                return found
+        return []
 
 
 class Reader:
-    """The reading verbs of a node."""
+    """The reading verbs of a node, for single values."""
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
+        self._mender = Mender(state)
 
     async def blob(self, key: Key) -> tuple[Record | None, Trace]:
         """The first copy that verifies, and how it was found."""
-        tally, walk = await self._collect(key, reads=1)
-        return next(iter(tally.latest()), None), walk.trace
+        search, tally = Search(self._state, key), Tally(self._state, key)
+        if held := await held_here(self._state, key):
+            return _record_of(key, held[0]), search.trace
+        hunt = Hunt(self._state, key, trace=search.trace, on_found=search.end)
 
-    async def entry(self, key: Key, author: bytes, slot: bytes) -> tuple[Record | None, Trace]:
+        def visit(step: Step, values: Values) -> bool:
+            tally.add(step, values)
+            while tally.claims:
+                hunt.claim(*tally.claims.pop())
+            return tally.enough(1)
+
+        def visit_known(step: Step, values: Values) -> bool:
+            return visit(step, values) or step.outcome is StepOutcome.VALUE  # or it claims to
+
+        try:
+            await search.ask_known(reads=1, visit=visit_known)
+            record = _first(key, tally) or await hunt.settled()
+            if record is None:
+                await search.walk(visit=visit)
+                record = _first(key, tally) or await hunt.settled()
+        finally:
+            hunt.end()
+        search.blame(hunt.liars)
+        self._conclude("get", search, record)
+        return record, search.trace
+
+    async def entry(
+        self, key: Key, author: bytes, slot: bytes, *, reads: int | None = None
+    ) -> tuple[Record | None, Trace]:
         """The latest version that `reads` holders agree on, or that anybody showed."""
-        tally, walk = await self._collect(key, reads=self._state.settings.reads)
-        found = (r for r in tally.latest() if (r.header.author, r.header.slot) == (author, slot))
-        return next(found, None), walk.trace
+        reads = self._state.settings.reads if reads is None else reads
+        search, tally = Search(self._state, key), Tally(self._state, key)
+        if held := await held_here(self._state, key):
+            tally.add_verified(held, path=OUR_OWN)
+
+        def visit(step: Step, values: Values) -> bool:
+            tally.add(step, values)
+            return tally.enough(reads)
+
+        if not tally.enough(reads) and not await search.ask_known(reads=reads, visit=visit):
+            await search.walk(visit=visit)
+        ours = (i for i in tally.latest() if (i.header.author, i.header.slot) == (author, slot))
+        item = next(ours, None)
+        record = await self._whole(key, item, tally, search.trace) if item else None
+        self._conclude("get", search, record, holders=tally.holders_of(item) if item else ())
+        return record, search.trace
 
     def survey(self, key: Key) -> Walk:
         """A walk that goes on to the end, and marks whoever holds something valid under a key."""
@@ -112,72 +163,39 @@ class Reader:
 
         return Walk(self._state, key.digest, FindValue(key.digest), visit=visit)
 
-    async def _collect(self, key: Key, *, reads: int) -> tuple[Tally, Walk]:
-        tally = Tally(self._state, key)
-        held = await self._held(key)
+    async def _whole(self, key: Key, item: Item, tally: Tally, trace: Trace) -> Record | None:
+        """The record of an item, its value pulled from one of its holders if it is long."""
+        if item.value is not None:
+            return _record_of(key, item)
+        header = item.header
+        trace.round_trips += 1
+        for holder in tally.holders_of(item):
+            piece = Piece(header.value_hash, header.length)
+            value = await pull(self._state, holder, piece, trace=trace)
+            if value is not None:
+                return Record(key.digest, header, value)
+        return None
 
-        def visit(step: Step, values: Values) -> bool:
-            tally.add(step, values)
-            return tally.enough(reads)
-
-        walk = Walk(self._state, key.digest, FindValue(key.digest), visit=visit)
-        if held:
-            tally.add_verified(held, path=OUR_OWN)
-        if not (held and key.kind is Kind.BLOB):
-            await walk.run()
-        return tally, walk
-
-    async def _held(self, key: Key) -> list[Record]:
-        records = await self._state.store.get(key.digest, wall=self._state.wall())
-        return [record for record in records if record.header.kind is key.kind]
-
-    async def topic(self, key: Key) -> AsyncGenerator[TopicEntry, None]:
-        """Entries as they are learnt, once `reads` holders have been heard or the walk is over.
-
-        A newer version of an entry that was given already is given again.
-        """
-        tally = Tally(self._state, key)
-        if held := await self._held(key):
-            tally.add_verified(held, path=OUR_OWN)
-        news = asyncio.Event()
-        heard = 0
-
-        def visit(step: Step, values: Values) -> bool:
-            nonlocal heard
-            tally.add(step, values)
-            heard += step.outcome is StepOutcome.VALUE
-            news.set()
-            return False  # three that agree may all lack what a fourth one holds
-
-        walk = Walk(self._state, key.digest, FindValue(key.digest), visit=visit)
-        walk.on_end(news.set)
-        walk.start()
-        given: dict[tuple[bytes, bytes], tuple[int, bytes, int, int]] = {}
-        try:
-            while True:
-                if walk.ended or heard >= self._state.settings.reads:
-                    for entry in _news(tally.latest(), given):
-                        yield entry
-                if walk.ended:
-                    return
-                news.clear()
-                await news.wait()
-        finally:
-            walk.end()
+    def _conclude(
+        self,
+        verb: str,
+        search: Search,
+        record: Record | None,
+        *,
+        holders: Sequence[Contact] | None = None,
+    ) -> None:
+        """Remember who held it, mend what was lacking, count what it cost."""
+        search.teach()
+        if record is not None:
+            showed = search.holders() if holders is None else holders
+            self._mender.on_read(record, showed, search.trace)
+        self._state.count_operation(verb, search.trace)
 
 
-def _news(
-    records: list[Record], given: dict[tuple[bytes, bytes], tuple[int, bytes, int, int]]
-) -> list[TopicEntry]:
-    """The entries that were not given in this version before; notes them as given."""
-    entries = []
-    for record in records:
-        header = record.header
-        if given.get((header.author, header.slot)) == header.version:
-            continue
-        given[header.author, header.slot] = header.version
-        if not header.is_tombstone:
-            entries.append(
-                TopicEntry(header.author, header.slot, record.value, header.seq, header.expires)
-            )
-    return entries
+def _first(key: Key, tally: Tally) -> Record | None:
+    return next((_record_of(key, item) for item in tally.latest()), None)
+
+
+def _record_of(key: Key, item: Item) -> Record:
+    assert item.value is not None
+    return Record(key.digest, item.header, item.value)

@@ -40,15 +40,19 @@ class Step:
 
 @dataclass(slots=True)
 class Trace:
-    """Why a walk ended as it did: whom it asked, in order, and what each one said.
+    """How the right nodes were found: who was asked, in order, and what each one said.
 
-    `hops` is the number of steps to the nearest node that answered; `duration_s` the whole walk.
+    `hops` is the number of steps to the nearest node that answered; `duration_s` the whole search.
+    `requests` counts all that the operation asked of others, STORE and CHUNK included, each once
+    however often it was repeated; `round_trips` the longest chain of them, one after another.
     """
 
     target: bytes
     steps: list[Step] = field(default_factory=list)
     hops: int = 0
     duration_s: float = 0.0
+    requests: int = 0
+    round_trips: int = 0
 
     def count(self, outcome: StepOutcome) -> int:
         """How many of the queried nodes did that."""
@@ -62,6 +66,20 @@ class Trace:
         took = f"{self.duration_s * 1000:.0f} ms"
         way = f"{counted(self.hops, 'hop')} and {took}"
         return f"asked {len(self.steps)} in {way}: {', '.join(said)}"
+
+
+@dataclass(frozen=True, slots=True)
+class OperationCost:
+    """How many operations of one verb there were, and what all of them cost; see `Trace`."""
+
+    count: int = 0
+    requests: int = 0
+    round_trips: int = 0
+
+    def with_one(self, trace: Trace) -> OperationCost:
+        """And one more."""
+        requests = self.requests + trace.requests
+        return OperationCost(self.count + 1, requests, self.round_trips + trace.round_trips)
 
 
 @dataclass(frozen=True, slots=True)

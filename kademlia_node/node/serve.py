@@ -1,21 +1,20 @@
 """What this node answers when it is asked.
 
-PING, IDENTIFY and FIND_NODE are answered at once. FIND_VALUE and STORE wait for the store, each in
-a task of its own, at most `serving_max` at a time.
+PING, IDENTIFY and FIND_NODE are answered at once, and so is CHUNK of what is at hand. FIND_VALUE
+and STORE wait for the store, each in a task of its own, at most `serving_max` at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 
 from kademlia_node.core.contact import Contact, is_local, prefix
-from kademlia_node.core.ids import point
 from kademlia_node.core.key import Kind
 from kademlia_node.core.message import (
+    Chunk,
     ErrorCode,
     FindNode,
     FindValue,
@@ -29,20 +28,23 @@ from kademlia_node.core.message import (
     Refused,
     Request,
     Response,
+    Snapshot,
     Store,
     Stored,
     StoreStatus,
     Values,
 )
-from kademlia_node.core.record import Record, clamp_blob, merge
+from kademlia_node.core.record import Record, clamp_blob
 from kademlia_node.core.replica import accepts
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.ask import Asker, Reply
+from kademlia_node.node.intake import Intake, Offered
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.state import NodeState
 from kademlia_node.settings import (
     CONTACTS_PER_ANSWER_MAX,
     CONTACTS_WITH_VALUE_MIN,
+    INLINE_BYTES_MAX,
     VALUES_BYTES_MAX,
 )
 
@@ -57,7 +59,7 @@ class Server:
         self._reach = reach
         self._tasks: asyncio.TaskGroup | None = None
         self._serving = 0
-        self._turn = point(state.identity.id)  # as different as the holders are
+        self._intake = Intake(state)
 
     async def run(self) -> None:
         """Hold the tasks of what is being answered, until cancelled."""
@@ -82,10 +84,18 @@ class Server:
                 self._later(self._find_value(asker, request), reply)
             case Store():
                 self._later(self._store(asker, request), reply)
+            case Chunk():
+                self._give(asker, request, reply)
             case Identify():
                 reply(Identified(self._reach.card()))
             case Probe():
                 self._reach.on_probe(asker, request, reply)
+
+    def _give(self, asker: Asker, request: Chunk, reply: Reply) -> None:
+        if (at_hand := self._state.contents.at_hand(asker.contact, request)) is not None:
+            reply(at_hand)
+        else:
+            self._later(self._state.contents.chunk(request), reply)
 
     def contacts_for(self, asker: Asker, target: bytes) -> list[Contact]:
         """Our nearest contacts to the target; local ones stay among local peers."""
@@ -121,80 +131,96 @@ class Server:
         self._serving -= 1
 
     async def _find_value(self, asker: Asker, request: FindValue) -> Values:
-        records = await self._state.store.get(request.key, wall=self._state.wall())
+        snapshots = self._state.snapshots
+        view = await snapshots.view(request.key)
         contacts = self.contacts_for(asker, request.key)
-        return fit(contacts, merge(records), known=request.known, turn=self._turn)
+        answer = fit(contacts, view.records, count=view.count)
+        is_whole = len(answer.items) == view.count
+        if is_whole and not request.known:
+            return answer
+        snapshot = view.snapshot or snapshots.of_few(view.records)
+        if request.known == snapshot.hash:
+            return Values(tuple(contacts[:CONTACTS_WITH_VALUE_MIN]), view.count, snapshot, ())
+        if is_whole:
+            return answer
+        return fit(contacts, view.records, count=view.count, snapshot=snapshot)
 
     async def _store(self, asker: Asker, request: Store) -> Stored:
         state, key, header = self._state, request.key, request.header
-        known = state.table.closest(key, state.settings.k)
         nearer = tuple(self.contacts_for(asker, key)[:CONTACTS_WITH_VALUE_MIN])
-        if not state.is_server or not accepts(
-            key,
-            state.identity.id,
-            known=known,
-            copies=state.network.copies,
-            network_size=state.size.estimate,
-            factor=state.settings.too_far_factor,
-        ):
+        if not self._accepts(key):
             return Stored(StoreStatus.TOO_FAR, None, nearer)
         try:
             state.judge(key, header, request.value)
         except BadRecord as error:
-            state.count_bad(error)
-            return Stored(StoreStatus.BAD)
+            state.count_bad(error, by="storer")
+            return Stored(StoreStatus.BAD, reason=error.reason)
         if header.kind is Kind.BLOB:
             header = clamp_blob(header, state.wall())
         host = asker.contact.address.host
-        stored = await state.keep(
-            Record(key, header, request.value),
-            charged_to=b"" if is_local(host) else prefix(host),
-            expect_seq=request.expect_seq,
-        )
+        charged_to = b"" if is_local(host) else prefix(host)
+        if request.value is None:
+            assert self._tasks is not None, "it is one of them that runs this"
+            offered = Offered(asker.contact, key, header, charged_to, request.expect_seq)
+            stored = await self._intake.take(offered, self._tasks)
+        else:
+            record = Record(key, header, request.value)
+            stored = await state.keep(record, charged_to=charged_to, expect_seq=request.expect_seq)
         return replace(stored, contacts=nearer)
 
-
-def snapshot_hash(records: Sequence[Record]) -> bytes:
-    """What stands for a set of records: SHA-256 over their headers, by (author, slot)."""
-    return hashlib.sha256(b"".join(record.header.pack() for record in records)).digest()
+    def _accepts(self, key: bytes) -> bool:
+        state = self._state
+        return state.is_server and accepts(
+            key,
+            state.identity.id,
+            known=state.table.closest(key, state.settings.k),
+            copies=state.network.copies,
+            network_size=state.size.estimate,
+            factor=state.settings.too_far_factor,
+        )
 
 
 def fit(
-    contacts: Sequence[Contact], records: Sequence[Record], *, known: bytes, turn: int = 0
+    contacts: Sequence[Contact],
+    records: Sequence[Record],
+    *,
+    count: int,
+    snapshot: Snapshot | None = None,
 ) -> Values:
     """The answer to a FIND_VALUE that fits one packet: 4 contacts, then items, then contacts.
 
-    The snapshot is told when the reader cannot compute it: when not all items fit. Then holders
-    begin at different records (`turn`), so that together they tell more than one of them can.
+    Args:
+        contacts: nearest first.
+        records: all that is held, or the first few.
+        count: how many are held.
+        snapshot: what stands for all of them; needed when not all fit.
     """
-    snapshot = snapshot_hash(records) if records else b""
-    if records and known == snapshot:
-        return Values(tuple(contacts[:CONTACTS_WITH_VALUE_MIN]), len(records), snapshot, ())
     named = list(contacts[:CONTACTS_WITH_VALUE_MIN])
     room = VALUES_BYTES_MAX - sum(_contact_bytes(contact) for contact in named)
-    complete = sum(_item_bytes(record) for record in records) <= room
-    if not complete:
-        room -= len(snapshot)
-        start = turn % len(records)
-        records = [*records[start:], *records[:start]]
-        if named and room < max(_item_bytes(record) for record in records):
-            room += _contact_bytes(named.pop())  # only where IPv6 contacts meet a full-size item
-    items: list[Item] = []
-    for record in records:
-        if _item_bytes(record) <= room:
-            items.append(Item(record.header, record.value))
-            room -= _item_bytes(record)
+    items = [Item(r.header, r.value if fits_inline(r.value) else None) for r in records]
+    if snapshot is not None:
+        room -= len(snapshot.hash)
+    taken: list[Item] = []
+    for item in items:
+        if _item_bytes(item) <= room:
+            taken.append(item)
+            room -= _item_bytes(item)
     for contact in contacts[len(named) : CONTACTS_PER_ANSWER_MAX]:
         room -= _contact_bytes(contact)
         if room < 0:
             break
         named.append(contact)
-    return Values(tuple(named), len(records), b"" if complete else snapshot, tuple(items))
+    return Values(tuple(named), count, snapshot, tuple(taken))
+
+
+def fits_inline(value: bytes) -> bool:
+    """Whether a value travels in the message that tells of it, or is pulled by CHUNK."""
+    return len(value) <= INLINE_BYTES_MAX
 
 
 def _contact_bytes(contact: Contact) -> int:
     return len(contact.pack()) + 2
 
 
-def _item_bytes(record: Record) -> int:
-    return len(record.header.pack()) + len(record.value) + 6
+def _item_bytes(item: Item) -> int:
+    return len(item.header.pack()) + len(item.value or b"") + 6

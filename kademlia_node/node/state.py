@@ -12,6 +12,7 @@ from kademlia_node.core.contact import Contact, is_local
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import point, solves_puzzle
 from kademlia_node.core.message import Stored, StoreStatus
+from kademlia_node.core.neighbourhood import Neighbourhoods
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import (
     Header,
@@ -26,12 +27,16 @@ from kademlia_node.core.replica import NetworkSize
 from kademlia_node.core.routing import RoutingTable
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.exchange import Exchange
-from kademlia_node.settings import INLINE_BYTES_MAX, Settings
-from kademlia_node.store.base import Outcome, Store
+from kademlia_node.node.contents import Contents
+from kademlia_node.node.receipt import OperationCost, Trace
+from kademlia_node.node.snapshots import Snapshots
+from kademlia_node.settings import INLINE_BYTES_MAX, VALUE_BYTES_MAX, Settings
+from kademlia_node.store.base import Answer, Outcome, Store
 
 STATUS_OF = {
     Outcome.STORED: StoreStatus.OK,
     Outcome.HAVE: StoreStatus.HAVE,
+    Outcome.WANTED: StoreStatus.NEED,
     Outcome.OLD: StoreStatus.OLD,
     Outcome.CONFLICT: StoreStatus.CAS,
     Outcome.SHORTENED: StoreStatus.BAD,
@@ -52,11 +57,15 @@ class NodeState:
     wall: Callable[[], float]
     store: Store
     table: RoutingTable
-    size: NetworkSize
     signatures: VerifiedSignatures
     exchange: Exchange
-    loop: asyncio.AbstractEventLoop
+    neighbourhoods: Neighbourhoods
+    contents: Contents
+    snapshots: Snapshots
+    size: NetworkSize = field(default_factory=NetworkSize)
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     counts: Counter[str] = field(default_factory=Counter)
+    operations: dict[str, OperationCost] = field(default_factory=dict)
 
     @property
     def contact(self) -> Contact:
@@ -100,28 +109,50 @@ class NodeState:
             and (by_local or not is_local(contact.address.host))
         ]
 
-    def judge(self, key: bytes, header: Header, value: bytes) -> None:
-        """Check a record that came from outside; raises BadRecord."""
+    def judge(self, key: bytes, header: Header, value: bytes | None) -> None:
+        """Check a record that came from outside; raises BadRecord.
+
+        A value that is None comes later, and is checked then: it has to be longer than fits inline.
+        """
+        self.judge_header(key, header)
+        if value is not None:
+            check_value(key, header, value=value)
+        elif header.length <= INLINE_BYTES_MAX:
+            raise BadRecord(Reason.WRONG_LENGTH)
+
+    def judge_header(self, key: bytes, header: Header) -> None:
+        """Check a header that came from outside; raises BadRecord."""
         check_header(
             key,
             header,
             wall=self.wall(),
             network_tag=self.network.tag,
-            length_max=INLINE_BYTES_MAX,
+            length_max=VALUE_BYTES_MAX,
             verify=self.signatures.check,
         )
-        check_value(key, header, value=value)
 
     async def keep(self, record: Record, *, charged_to: bytes, expect_seq: int | None) -> Stored:
         """Put a judged record into our store, and say what became of it; see `Store.put`."""
         answer = await self.store.put(
             record, charged_to=charged_to, wall=self.wall(), expect_seq=expect_seq
         )
-        if answer.current is not None and equivocates(record.header, answer.current):
+        self.snapshots.on_change(record.key)
+        return self.answer_of(record.header, answer)
+
+    def answer_of(self, header: Header, answer: Answer) -> Stored:
+        """What the store made of this header, in the words of a STORE's answer."""
+        if answer.current is not None and equivocates(header, answer.current):
             self.counts["equivocations"] += 1
         current = answer.current if answer.outcome in WITH_CURRENT else None
-        return Stored(STATUS_OF[answer.outcome], current)
+        shortened = answer.outcome is Outcome.SHORTENED
+        return Stored(
+            STATUS_OF[answer.outcome], current, reason=Reason.SHORTENED if shortened else 0
+        )
 
-    def count_bad(self, error: BadRecord) -> None:
-        """One more record that `judge` refused."""
-        self.counts[f"bad_record_{Reason(error.reason).name.lower()}"] += 1
+    def count_bad(self, error: BadRecord, *, by: str) -> None:
+        """One more record that was refused; `by` tells in which role we judged it."""
+        self.counts[f"bad_record_{by}_{error.reason.name.lower()}"] += 1
+
+    def count_operation(self, verb: str, trace: Trace) -> None:
+        """What one operation has cost, added to what those before it did."""
+        self.operations[verb] = self.operations.get(verb, OperationCost()).with_one(trace)

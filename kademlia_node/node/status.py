@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from kademlia_node.core.invite import Invite
 from kademlia_node.node.join import Joiner
+from kademlia_node.node.receipt import OperationCost
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.upkeep import Upkeep
 
@@ -14,6 +15,7 @@ from kademlia_node.node.upkeep import Upkeep
 class Status:
     """A node at one instant. Ages in seconds; `chores` maps a name to (runs, age of the last).
 
+    `operations` maps a verb to its cost; `counters` tell of all else that is counted.
     `joined`: somebody is in the routing table. `uplink_down`: all of them have fallen silent.
     """
 
@@ -32,6 +34,7 @@ class Status:
     publications: int
     unreachable: tuple[str, ...]
     counters: dict[str, int]
+    operations: dict[str, OperationCost]
     chores: dict[str, tuple[int, float | None]]
 
 
@@ -40,7 +43,6 @@ async def report(
     *,
     joiner: Joiner,
     upkeep: Upkeep,
-    publications: int,
     invite: Invite,
 ) -> Status:
     """Take the picture."""
@@ -59,9 +61,10 @@ async def report(
         network_size=state.size.estimate,
         records=usage.records,
         stored_bytes=usage.size_bytes,
-        publications=publications,
+        publications=await state.store.publications.count(),
         unreachable=joiner.unreachable,
         counters=dict(sorted((state.exchange.counts + state.counts).items())),
+        operations=dict(sorted(state.operations.items())),
         chores={
             chore.name: (chore.runs, None if chore.last_run is None else now - chore.last_run)
             for chore in upkeep.chores

@@ -31,6 +31,8 @@ class Walk:
         *,
         visit: Visitor | None = None,
         radius: int = 0,
+        k: int | None = None,
+        trace: Trace | None = None,
     ) -> None:
         """Prepare to ask `request` of ever closer nodes to `target`.
 
@@ -40,10 +42,13 @@ class Walk:
             request: What everybody is asked.
             visit: Sees every answer to a FIND_VALUE.
             radius: Also ask everyone within this distance (at most 3 x copies of them).
+            k: How many of the closest must have answered; that of the settings by default.
+            trace: Where its steps are added to those of earlier questions; a new one by default.
         """
         self._state = state
         self._request = request
         self._visit = visit
+        self._k = k or state.settings.k
         self._steps: dict[Contact, Step] = {}
         self._lookup = Lookup(
             target,
@@ -52,10 +57,11 @@ class Walk:
             settings=state.settings,
             is_proved=state.is_proved,
             prefix_limits=state.network.prefix_limits,
+            k=self._k,
             radius=radius,
             region_max=state.settings.region_copies_factor * state.network.copies,
         )
-        self.trace = Trace(target)
+        self.trace = trace or Trace(target)
         self._started = state.loop.time()
         self._ended: asyncio.Future[None] = state.loop.create_future()
         self._deadline: asyncio.TimerHandle | None = None
@@ -78,6 +84,10 @@ class Walk:
         """The nearest nodes that answered, nearest first."""
         return self._lookup.closest(count)
 
+    def path_of(self, contact: Contact) -> int:
+        """The disjoint path on which a node was found."""
+        return self._lookup.path_of(contact)
+
     def on_end(self, told: Callable[[], None]) -> None:
         """Have `told` called when the walk ends."""
         self._ended.add_done_callback(lambda _: told())
@@ -95,7 +105,21 @@ class Walk:
             self._deadline.cancel()
         self.trace.hops = self._lookup.hops
         self.trace.duration_s = self._elapsed()
+        self.trace.requests += len(self._steps)
+        self.trace.round_trips += max(map(self._lookup.hop_of, self._lookup.closest()), default=0)
+        self._teach()
         self._ended.set_result(None)
+
+    def _teach(self) -> None:
+        """Only a walk that went to its end knows a whole neighbourhood."""
+        if self._lookup.done:
+            self._state.neighbourhoods.on_walk(
+                self._lookup.target,
+                self._lookup.closest(),
+                k=self._k,
+                path_of=self._lookup.path_of,
+                now=self._state.loop.time(),
+            )
 
     def _elapsed(self) -> float:
         return self._state.loop.time() - self._started

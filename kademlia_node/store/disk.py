@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
-from kademlia_node.core.record import Record
+from kademlia_node.core.record import Header, Record
 from kademlia_node.errors import SetupError
 from kademlia_node.settings import Settings
 from kademlia_node.store.base import (
@@ -100,9 +100,18 @@ class DiskStore:
             raise SetupError(f"cannot use the store {path}: {error}") from error
         return cls(path, commits, aside=aside)
 
-    async def get(self, key: bytes, *, wall: float) -> list[Record]:
+    async def get(
+        self,
+        key: bytes,
+        *,
+        wall: float,
+        after: tuple[bytes, bytes] | None = None,
+        limit: int | None = None,
+    ) -> list[Record]:
         """See `Store`."""
-        return await self._disk.run(lambda tables: tables.get(key, wall=wall))
+        return await self._disk.run(
+            lambda tables: tables.get(key, wall=wall, after=after, limit=limit)
+        )
 
     async def get_one(
         self, key: bytes, *, author: bytes, slot: bytes, wall: float
@@ -115,17 +124,31 @@ class DiskStore:
         self, record: Record, *, charged_to: bytes, wall: float, expect_seq: int | None = None
     ) -> Answer:
         """See `Store`."""
-        try:
-            answer = await self._disk.run(
-                lambda tables: tables.put(
-                    record, charged_to=charged_to, wall=wall, expect_seq=expect_seq
-                )
+        return await self._ask(
+            lambda tables: tables.put(
+                record, charged_to=charged_to, wall=wall, expect_seq=expect_seq
             )
-        except _Unwritable:
-            return Answer(Outcome.FULL, None)
-        if answer.outcome is Outcome.STORED:
-            self._disk.on_filed()
-        return answer
+        )
+
+    async def offer(
+        self,
+        key: bytes,
+        header: Header,
+        *,
+        charged_to: bytes,
+        wall: float,
+        expect_seq: int | None = None,
+    ) -> Answer:
+        """See `Store`."""
+        return await self._ask(
+            lambda tables: tables.offer(
+                key, header, charged_to=charged_to, wall=wall, expect_seq=expect_seq
+            )
+        )
+
+    async def value(self, value_hash: bytes, *, wall: float) -> bytes | None:
+        """See `Store`."""
+        return await self._disk.run(lambda tables: tables.value(value_hash, wall=wall))
 
     async def keys(self, *, wall: float) -> list[bytes]:
         """See `Store`."""
@@ -164,6 +187,15 @@ class DiskStore:
         """See `Store`."""
         await self._commits.close()
 
+    async def _ask(self, work: Callable[[Tables], Answer]) -> Answer:
+        try:
+            answer = await self._disk.run(work)
+        except _Unwritable:
+            return Answer(Outcome.FULL, None)
+        if answer.outcome is Outcome.STORED:
+            self._disk.on_filed()
+        return answer
+
 
 class DiskPublications:
     """See `Publications`."""
@@ -171,9 +203,21 @@ class DiskPublications:
     def __init__(self, disk: _Disk) -> None:
         self._disk = disk
 
-    async def load(self) -> list[Published]:
+    async def due(self, *, wall: float, limit: int) -> list[Published]:
         """See `Publications`."""
-        return await self._disk.run(Tables.publications)
+        return await self._disk.run(lambda tables: tables.publications_due(wall=wall, limit=limit))
+
+    async def get(self, place: Place) -> Published | None:
+        """See `Publications`."""
+        return await self._disk.run(lambda tables: tables.publication(place))
+
+    async def page(self, after: Place = FIRST, *, limit: int) -> list[Published]:
+        """See `Publications`."""
+        return await self._disk.run(lambda tables: tables.publications_page(after, limit=limit))
+
+    async def count(self) -> int:
+        """See `Publications`."""
+        return await self._disk.run(Tables.publications_count)
 
     async def keep(self, published: Published) -> None:
         """See `Publications`."""

@@ -65,7 +65,11 @@ class GroupCommit:
         threading.Thread(
             target=commits._main, args=(open_tables, opened), name="store", daemon=True
         ).start()
-        await opened
+        try:
+            await opened
+        except asyncio.CancelledError:
+            await commits.close()  # else the thread would hold the file for ever
+            raise
         return commits
 
     async def run(self, work: Callable[[Tables], T], *, alone: bool = False) -> T:
@@ -93,7 +97,7 @@ class GroupCommit:
         try:
             tables = open_tables()
         except Exception as error:  # noqa: BLE001 - raised where it is waited for
-            self._tell([partial(_fail, opened, error)])
+            self._tell([partial(_fail, opened, error), self._ended.set])
             return
         self._tell([partial(_resolve, opened, None)])
         while True:

@@ -1,27 +1,24 @@
 """A store of dicts and sorted lists: for simulations, and for nodes that keep nothing.
 
-Decides nothing itself (`store.base.decide`) and forgets everything when the process ends. The two
-lists are kept sorted rather than searched when full; an insertion moves pointers, which at the
-records a test holds costs less than the put around it.
+Decides nothing itself (`store.shelf`) and forgets everything when the process ends. The lists are
+kept sorted rather than searched when asked; an insertion moves pointers, which at the records a
+test holds costs less than the put around it.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterator
+from heapq import nsmallest
+from itertools import islice, takewhile
+from typing import Any, TypeVar
 
-from kademlia_node.core.record import Record
-from kademlia_node.settings import Settings
-from kademlia_node.store.base import (
-    FIRST,
-    Answer,
-    Holding,
-    Ledger,
-    Place,
-    Published,
-    Usage,
-    decide,
-)
+from kademlia_node.core.record import Header, Record
+from kademlia_node.settings import INLINE_BYTES_MAX, Settings
+from kademlia_node.store.base import FIRST, Answer, Place, Published, Usage
+from kademlia_node.store.shelf import Holding, Shelf
+
+Entry = TypeVar("Entry", bound=tuple[Any, ...])
 
 
 class MemoryPublications:
@@ -30,9 +27,23 @@ class MemoryPublications:
     def __init__(self) -> None:
         self._by_place: dict[Place, Published] = {}
 
-    async def load(self) -> list[Published]:
+    async def due(self, *, wall: float, limit: int) -> list[Published]:
         """See `Publications`."""
-        return [published for _, published in sorted(self._by_place.items())]
+        due = (published for published in self._by_place.values() if published.renew_at <= wall)
+        return nsmallest(limit, due, key=lambda published: (published.renew_at, published.place))
+
+    async def get(self, place: Place) -> Published | None:
+        """See `Publications`."""
+        return self._by_place.get(place)
+
+    async def page(self, after: Place = FIRST, *, limit: int) -> list[Published]:
+        """See `Publications`."""
+        behind = nsmallest(limit, (place for place in self._by_place if place > after))
+        return [self._by_place[place] for place in behind]
+
+    async def count(self) -> int:
+        """See `Publications`."""
+        return len(self._by_place)
 
     async def keep(self, published: Published) -> None:
         """See `Publications`."""
@@ -47,118 +58,174 @@ class MemoryStore:
     """See `Store`. `own_id` is the node ID (32 bytes) from which distances are counted."""
 
     def __init__(self, own_id: bytes, *, settings: Settings) -> None:
-        self._own_id = own_id
-        self._settings = settings
-        self._ledger = Ledger(settings)
-        self._by_key: dict[bytes, dict[Place, tuple[Holding, bytes]]] = {}
-        self._by_expiry: list[tuple[int, Place]] = []
-        self._by_rank: list[tuple[tuple[int, int], Place]] = []
+        self._shelf = MemoryShelf(own_id, settings=settings)
         self.publications = MemoryPublications()
 
-    async def get(self, key: bytes, *, wall: float) -> list[Record]:
+    async def get(
+        self,
+        key: bytes,
+        *,
+        wall: float,
+        after: tuple[bytes, bytes] | None = None,
+        limit: int | None = None,
+    ) -> list[Record]:
         """See `Store`."""
-        held = self._by_key.get(key, {})
-        return [
-            Record(key, holding.header, value)
-            for _, (holding, value) in sorted(held.items())
-            if holding.header.expires > wall
-        ]
+        shelf = self._shelf
+        ahead = shelf.since((key, b"", b"")) if after is None else shelf.behind((key, *after))
+        here = takewhile(lambda record: record.key == key, ahead)
+        return list(islice(_alive(here, wall=wall), limit))
 
     async def get_one(
         self, key: bytes, *, author: bytes, slot: bytes, wall: float
     ) -> Record | None:
         """See `Store`."""
-        found = self._by_key.get(key, {}).get((key, author, slot))
-        if found is None or found[0].header.expires <= wall:
-            return None
-        holding, value = found
-        return Record(key, holding.header, value)
+        record = self._shelf.record_at((key, author, slot))
+        return record if record is not None and record.header.expires > wall else None
 
     async def put(
         self, record: Record, *, charged_to: bytes, wall: float, expect_seq: int | None = None
     ) -> Answer:
         """See `Store`."""
-        assert len(record.value) == record.header.length
-        self._forget_expired(wall)
-        newcomer = Holding.of(record, charged_to=charged_to, settings=self._settings)
-        old = self._held_at(newcomer.place)
-        decision = decide(
-            newcomer,
-            old,
-            expect_seq=expect_seq,
-            ledger=self._ledger,
-            own_id=self._own_id,
-            farthest=self._farthest(),
+        return self._shelf.put(record, charged_to=charged_to, wall=wall, expect_seq=expect_seq)
+
+    async def offer(
+        self,
+        key: bytes,
+        header: Header,
+        *,
+        charged_to: bytes,
+        wall: float,
+        expect_seq: int | None = None,
+    ) -> Answer:
+        """See `Store`."""
+        return self._shelf.offer(
+            key, header, charged_to=charged_to, wall=wall, expect_seq=expect_seq
         )
-        for victim in decision.victims:
-            self._remove(victim)
-        if decision.file is not None:
-            if old is not None:
-                self._remove(old)
-            self._add(decision.file, record.value)
-        return Answer(decision.outcome, old.header if old is not None else None)
+
+    async def value(self, value_hash: bytes, *, wall: float) -> bytes | None:
+        """See `Store`."""
+        alive = _alive(self._shelf.with_value(value_hash), wall=wall)
+        return next((record.value for record in alive), None)
 
     async def keys(self, *, wall: float) -> list[bytes]:
         """See `Store`."""
-        alive = bisect_left(self._by_expiry, int(wall) + 1, key=lambda entry: entry[0])
-        return sorted({place[0] for _, place in self._by_expiry[alive:]})
+        alive = _alive(self._shelf.since(FIRST), wall=wall)
+        return list(dict.fromkeys(record.key for record in alive))
 
     async def page(self, after: Place = FIRST, *, limit: int, wall: float) -> list[Record]:
-        """See `Store`; sorts all that is held each time."""
-        alive = (
-            (place, found)
-            for beside in self._by_key.values()
-            for place, found in beside.items()
-            if place > after and found[0].header.expires > wall
-        )
-        in_order = sorted(alive, key=lambda entry: entry[0])[:limit]
-        return [Record(place[0], holding.header, value) for place, (holding, value) in in_order]
+        """See `Store`."""
+        return list(islice(_alive(self._shelf.behind(after), wall=wall), limit))
 
     async def sweep(self, *, wall: float) -> int:
         """See `Store`."""
-        return self._forget_expired(wall)
+        return self._shelf.forget_expired(wall)
 
     async def usage(self) -> Usage:
         """See `Store`."""
-        return self._ledger.usage
+        return self._shelf.ledger.usage
 
     async def close(self) -> None:
         """See `Store`; there is nothing to release."""
 
-    def _held_at(self, place: Place) -> Holding | None:
-        found = self._by_key.get(place[0], {}).get(place)
+
+def _alive(records: Iterator[Record], *, wall: float) -> Iterator[Record]:
+    return (record for record in records if record.header.expires > wall)
+
+
+class MemoryShelf(Shelf):
+    """See `Shelf`. What it yields must be read before the next change."""
+
+    def __init__(self, own_id: bytes, *, settings: Settings) -> None:
+        super().__init__(own_id, settings=settings)
+        self._held: dict[Place, tuple[Holding, bytes]] = {}
+        self._by_place: list[Place] = []
+        self._by_expiry: list[tuple[int, Place]] = []
+        self._by_rank: list[tuple[tuple[int, int], Place]] = []
+        self._by_value: dict[bytes, set[Place]] = {}  # only of those too long to go inline
+
+    # --- Reading, the expired included ------------------------------------------------------------
+
+    def record_at(self, place: Place) -> Record | None:
+        """The record at one place."""
+        return self._record(place) if place in self._held else None
+
+    def since(self, place: Place) -> Iterator[Record]:
+        """The records at a place and behind it, in order."""
+        return self._records_from(bisect_left(self._by_place, place))
+
+    def behind(self, place: Place) -> Iterator[Record]:
+        """The records behind a place, in order."""
+        return self._records_from(bisect_right(self._by_place, place))
+
+    def with_value(self, value_hash: bytes) -> Iterator[Record]:
+        """The records whose value has this SHA-256 and is too long to go inline."""
+        return map(self._record, self._by_value.get(value_hash, ()))
+
+    def _records_from(self, index: int) -> Iterator[Record]:
+        return (self._record(self._by_place[i]) for i in range(index, len(self._by_place)))
+
+    def _record(self, place: Place) -> Record:
+        holding, value = self._held[place]
+        return Record(place[0], holding.header, value)
+
+    # --- What a shelf does ------------------------------------------------------------------------
+
+    def held_at(self, place: Place) -> Holding | None:
+        """See `Shelf`."""
+        found = self._held.get(place)
         return found[0] if found is not None else None
 
-    def _farthest(self) -> Iterator[Holding]:
-        for _, place in reversed(self._by_rank):
-            yield self._by_key[place[0]][place][0]
+    def farthest(self) -> Iterator[Holding]:
+        """See `Shelf`."""
+        return (self._held[place][0] for _, place in reversed(self._by_rank))
 
-    def _add(self, holding: Holding, value: bytes) -> None:
-        self._by_key.setdefault(holding.key, {})[holding.place] = (holding, value)
-        insort(self._by_expiry, (holding.header.expires, holding.place))
-        insort(self._by_rank, (holding.rank(self._own_id), holding.place))
-        self._ledger.charge(holding)
+    def add(self, holding: Holding, value: bytes) -> None:
+        """See `Shelf`."""
+        place, header = holding.place, holding.header
+        self._held[place] = holding, value
+        insort(self._by_place, place)
+        insort(self._by_expiry, (header.expires, place))
+        insort(self._by_rank, (holding.rank(self.own_id), place))
+        if header.length > INLINE_BYTES_MAX:
+            self._by_value.setdefault(header.value_hash, set()).add(place)
+        self.ledger.charge(holding)
 
-    def _remove(self, holding: Holding) -> None:
-        beside = self._by_key[holding.key]
-        del beside[holding.place]
-        if not beside:
-            del self._by_key[holding.key]
-        expiry, rank = holding.header.expires, holding.rank(self._own_id)
-        del self._by_expiry[bisect_left(self._by_expiry, (expiry, holding.place))]
-        del self._by_rank[bisect_left(self._by_rank, (rank, holding.place))]
-        self._ledger.refund(holding)
+    def renew(self, holding: Holding) -> None:
+        """See `Shelf`."""
+        old, value = self._held[holding.place]
+        self.remove(old)
+        self.add(holding, value)
 
-    def _forget_expired(self, wall: float) -> int:
-        """All at once: one by one, many records of one expiry would take long."""
+    def remove(self, holding: Holding) -> None:
+        """See `Shelf`."""
+        place = holding.place
+        _remove_from(self._by_place, place)
+        _remove_from(self._by_expiry, (holding.header.expires, place))
+        _remove_from(self._by_rank, (holding.rank(self.own_id), place))
+        self._forget(place)
+
+    def forget_expired(self, wall: float) -> int:
+        """See `Shelf`; all at once: one by one, many records of one expiry would take long."""
         cut = bisect_left(self._by_expiry, int(wall) + 1, key=lambda entry: entry[0])
         gone = {place for _, place in self._by_expiry[:cut]}
         if gone:
             del self._by_expiry[:cut]
+            self._by_place = [place for place in self._by_place if place not in gone]
             self._by_rank = [entry for entry in self._by_rank if entry[1] not in gone]
         for place in gone:
-            beside = self._by_key[place[0]]
-            self._ledger.refund(beside.pop(place)[0])
-            if not beside:
-                del self._by_key[place[0]]
+            self._forget(place)
         return len(gone)
+
+    def _forget(self, place: Place) -> None:
+        """All but its entries in the sorted lists."""
+        holding, _ = self._held.pop(place)
+        value_hash = holding.header.value_hash
+        beside = self._by_value.get(value_hash, set())
+        beside.discard(place)
+        if not beside:
+            self._by_value.pop(value_hash, None)
+        self.ledger.refund(holding)
+
+
+def _remove_from(entries: list[Entry], entry: Entry) -> None:
+    del entries[bisect_left(entries, entry)]

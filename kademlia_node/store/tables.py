@@ -1,8 +1,8 @@
 """The tables of a disk store, and all the SQL that touches them.
 
 Synchronous, and for one thread: nothing here waits, and whoever drives it says when a transaction
-begins and ends. Judges no record and decides nothing (`store.base.decide`). The ledger is in memory
-only; it is summed up once, at the start, and follows every transaction, also when it is undone.
+begins and ends. Judges no record and decides nothing (`store.shelf`). The ledger is in memory only;
+it is summed up once, at the start, and follows every transaction, also when it is undone.
 
 A row whose header makes no sense, which no database check can see, is as good as absent; it goes
 when its time comes. Values are not looked at: whoever reads a record verifies it.
@@ -15,40 +15,32 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from errno import EEXIST
+from itertools import islice
 from pathlib import Path
 
 from kademlia_node.core.ids import distance
 from kademlia_node.core.record import Header, Record, unpack_header
 from kademlia_node.errors import MalformedMessage
 from kademlia_node.settings import Settings
-from kademlia_node.store.base import (
-    Answer,
-    Holding,
-    Ledger,
-    Place,
-    Published,
-    Usage,
-    decide,
-    place_of,
-)
+from kademlia_node.store.base import Place, Published, Usage, place_of
+from kademlia_node.store.shelf import Holding, Shelf
 
 log = logging.getLogger(__name__)
 
+BEFORE_ALL = ("", "")  # an author and a slot: SQLite sorts text before every blob
 RANK_SHIFT = 193  # the 63 highest of 256 bits: what an INTEGER holds and stays positive
 
 
-class Tables:
+class Tables(Shelf):
     """Records and publications over a connection that `schema.connect` has opened."""
 
     def __init__(
         self, connection: sqlite3.Connection, own_id: bytes, *, settings: Settings
     ) -> None:
+        super().__init__(own_id, settings=settings)
         self._connection = connection
         self._sql = connection.execute
-        self._own_id = own_id
-        self._settings = settings
         self._take_over_ranks()
-        self._ledger = Ledger(settings)
         self._charges: list[tuple[bytes, bytes, int, int]] = []  # of the open transaction
         for author, prefix, records, length in self._sql(
             "SELECT author, charged_to, count(*), sum(length(value)) FROM record"
@@ -73,7 +65,7 @@ class Tables:
         if self._connection.in_transaction:  # a full disk may have ended it already
             self._sql("ROLLBACK")
         for author, prefix, records, size_bytes in self._charges:
-            self._ledger.add(author, prefix, size_bytes=-size_bytes, records=-records)
+            self.ledger.add(author, prefix, size_bytes=-size_bytes, records=-records)
         self._charges.clear()
 
     def close(self) -> None:
@@ -102,12 +94,20 @@ class Tables:
 
     # --- Records ----------------------------------------------------------------------------------
 
-    def get(self, key: bytes, *, wall: float) -> list[Record]:
+    def get(
+        self,
+        key: bytes,
+        *,
+        wall: float,
+        after: tuple[bytes, bytes] | None,
+        limit: int | None,
+    ) -> list[Record]:
         """See `Store`."""
         return self._records(
-            "SELECT key, header, value FROM record WHERE key = ? AND expires > ?"
-            " ORDER BY author, slot",
-            (key, wall),
+            "SELECT key, header, value FROM record"
+            " WHERE key = ? AND (author, slot) > (?, ?) AND expires > ? ORDER BY author, slot",
+            (key, *(after or BEFORE_ALL), wall),
+            limit=limit,
         )
 
     def get_one(self, place: Place, *, wall: float) -> Record | None:
@@ -119,13 +119,22 @@ class Tables:
         )
         return found[0] if found else None
 
+    def value(self, value_hash: bytes, *, wall: float) -> bytes | None:
+        """See `Store`. The condition on the length is the index's own, or it would not be used."""
+        found: tuple[bytes] | None = self._sql(
+            "SELECT value FROM record"
+            " WHERE substr(header, 15, 32) = ? AND length(value) > 640 AND expires > ?",
+            (value_hash, wall),
+        ).fetchone()
+        return found[0] if found is not None else None
+
     def page(self, after: Place, *, limit: int, wall: float) -> list[Record]:
         """See `Store`."""
         return self._records(
             "SELECT key, header, value FROM record"
-            " WHERE (key, author, slot) > (?, ?, ?) AND expires > ?"
-            " ORDER BY key, author, slot LIMIT ?",
-            (*after, wall, limit),
+            " WHERE (key, author, slot) > (?, ?, ?) AND expires > ? ORDER BY key, author, slot",
+            (*after, wall),
+            limit=limit,
         )
 
     def keys(self, *, wall: float) -> list[bytes]:
@@ -135,62 +144,43 @@ class Tables:
 
     def usage(self) -> Usage:
         """See `Store`."""
-        return self._ledger.usage
-
-    def put(
-        self, record: Record, *, charged_to: bytes, wall: float, expect_seq: int | None
-    ) -> Answer:
-        """See `Store`."""
-        assert len(record.value) == record.header.length
-        self.forget_expired(wall)
-        newcomer = Holding.of(record, charged_to=charged_to, settings=self._settings)
-        old = self._held_at(newcomer.place)
-        if old is not None and old.header.expires <= wall:  # one that was left for the next sweep
-            self._remove(old)
-            old = None
-        decision = decide(
-            newcomer,
-            old,
-            expect_seq=expect_seq,
-            ledger=self._ledger,
-            own_id=self._own_id,
-            farthest=self._farthest(),
-        )
-        for victim in decision.victims:
-            self._remove(victim)
-        if decision.file is not None:
-            if old is not None:
-                self._remove(old)
-            self._add(decision.file, record.value)
-        return Answer(decision.outcome, old.header if old is not None else None)
+        return self.ledger.usage
 
     def forget_expired(self, wall: float) -> int:
-        """Forget some of what has expired; returns how many, `store_sweep_max` at most."""
+        """See `Shelf`; `store_sweep_max` at most."""
         expired = self._sql(
             "SELECT rowid, author, charged_to, length(value) FROM record"
             " WHERE expires <= ? LIMIT ?",
-            (wall, self._settings.store_sweep_max),
+            (wall, self.settings.store_sweep_max),
         ).fetchall()
         for rowid, author, prefix, length in expired:
             self._sql("DELETE FROM record WHERE rowid = ?", (rowid,))
             self._charge(author, prefix, records=-1, length=-length)
         return len(expired)
 
-    def _records(self, query: str, parameters: tuple[object, ...]) -> list[Record]:
-        return [
+    def _records(
+        self, query: str, parameters: tuple[object, ...], *, limit: int | None = None
+    ) -> list[Record]:
+        """Without LIMIT: rows that make no sense must not count, or a page of them ends it all."""
+        records = (
             Record(key, header, value)
             for key, packed, value in self._sql(query, parameters)
             if (header := _header(packed)) is not None
-        ]
+        )
+        return list(islice(records, limit))
 
-    def _held_at(self, place: Place) -> Holding | None:
+    # --- What a shelf does ------------------------------------------------------------------------
+
+    def held_at(self, place: Place) -> Holding | None:
+        """See `Shelf`."""
         row = self._sql(
             "SELECT key, header, charged_to FROM record WHERE key = ? AND author = ? AND slot = ?",
             place,
         ).fetchone()
         return self._holding(*row) if row is not None else None
 
-    def _farthest(self) -> Iterator[Holding]:
+    def farthest(self) -> Iterator[Holding]:
+        """See `Shelf`."""
         rows = self._sql("SELECT key, header, charged_to FROM record ORDER BY rank DESC, expires")
         for row in rows:
             holding = self._holding(*row)
@@ -201,10 +191,10 @@ class Tables:
         header = _header(packed)
         if header is None:
             return None
-        size_bytes = header.length + self._settings.record_overhead_bytes
-        return Holding(key, header, charged_to, size_bytes)
+        return Holding.of(key, header, charged_to=charged_to, settings=self.settings)
 
-    def _add(self, holding: Holding, value: bytes) -> None:
+    def add(self, holding: Holding, value: bytes) -> None:
+        """See `Shelf`."""
         header = holding.header
         self._sql(
             "INSERT OR REPLACE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -219,21 +209,30 @@ class Tables:
         )
         self._charge(header.author, holding.charged_to, records=1, length=header.length)
 
-    def _remove(self, holding: Holding) -> None:
+    def renew(self, holding: Holding) -> None:
+        """See `Shelf`."""
+        header = holding.header
+        self._sql(
+            "UPDATE record SET expires = ?, header = ? WHERE key = ? AND author = ? AND slot = ?",
+            (header.expires, header.pack(), *holding.place),
+        )
+
+    def remove(self, holding: Holding) -> None:
+        """See `Shelf`."""
         header = holding.header
         self._sql("DELETE FROM record WHERE key = ? AND author = ? AND slot = ?", holding.place)
         self._charge(header.author, holding.charged_to, records=-1, length=-header.length)
 
     def _charge(self, author: bytes, prefix: bytes, *, records: int, length: int) -> None:
-        size_bytes = length + records * self._settings.record_overhead_bytes
-        self._ledger.add(author, prefix, size_bytes=size_bytes, records=records)
+        size_bytes = length + records * self.settings.record_overhead_bytes
+        self.ledger.add(author, prefix, size_bytes=size_bytes, records=records)
         self._charges.append((author, prefix, records, size_bytes))
 
     # --- Ranks ------------------------------------------------------------------------------------
 
     def _rank(self, key: bytes) -> int:
         """Sorts as the distance from us does, up to ties that take 2^63 hashes to find."""
-        return distance(key, self._own_id) >> RANK_SHIFT
+        return distance(key, self.own_id) >> RANK_SHIFT
 
     def _take_over_ranks(self) -> None:
         """Ranks belong to a node ID; under another one all of them are made anew."""
@@ -244,16 +243,47 @@ class Tables:
 
     # --- Publications -----------------------------------------------------------------------------
 
-    def publications(self) -> list[Published]:
-        """See `Publications.load`."""
-        rows = self._sql(
-            "SELECT key, header, value, renew_at FROM publication ORDER BY key, author, slot"
+    def publications_due(self, *, wall: float, limit: int) -> list[Published]:
+        """See `Publications.due`."""
+        return self._publications(
+            "SELECT key, header, value, renew_at FROM publication"
+            " WHERE renew_at <= ? ORDER BY renew_at, key, author, slot",
+            (wall,),
+            limit=limit,
         )
-        return [
+
+    def publication(self, place: Place) -> Published | None:
+        """See `Publications.get`."""
+        found = self._publications(
+            "SELECT key, header, value, renew_at FROM publication"
+            " WHERE key = ? AND author = ? AND slot = ?",
+            place,
+        )
+        return found[0] if found else None
+
+    def publications_page(self, after: Place, *, limit: int) -> list[Published]:
+        """See `Publications.page`."""
+        return self._publications(
+            "SELECT key, header, value, renew_at FROM publication"
+            " WHERE (key, author, slot) > (?, ?, ?) ORDER BY key, author, slot",
+            after,
+            limit=limit,
+        )
+
+    def publications_count(self) -> int:
+        """See `Publications.count`."""
+        (count,) = self._sql("SELECT count(*) FROM publication").fetchone()
+        return int(count)
+
+    def _publications(
+        self, query: str, parameters: tuple[object, ...], *, limit: int | None = None
+    ) -> list[Published]:
+        publications = (
             Published(Record(key, header, value), renew_at)
-            for key, packed, value, renew_at in rows
+            for key, packed, value, renew_at in self._sql(query, parameters)
             if (header := _header(packed)) is not None
-        ]
+        )
+        return list(islice(publications, limit))
 
     def publish(self, published: Published) -> None:
         """See `Publications.keep`."""

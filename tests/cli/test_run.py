@@ -157,6 +157,7 @@ def test_run_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
 
     threading.Thread(target=stop_when_it_answers).start()
     arguments = ["run", "--folder", str(tmp_path), "--control", str(path), "--port", "0"]
+    arguments += ["--durability", "power"]
     result = CliRunner(env=ENVIRONMENT).invoke(main, arguments)
     assert result.exit_code == 0, result.output
     ready = json.loads(result.stdout)
@@ -173,6 +174,7 @@ def test_run_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         (["--control-tcp", "localhost:1"], "localhost"),
         (["--puzzle-bits", "3"], "no puzzle"),
         (["--log-level", "loud"], "--log-level"),
+        (["--durability", "eternal"], "--durability"),
     ],
 )
 def test_bad_options_are_one_line(tmp_path: Path, arguments: list[str], said: str) -> None:
@@ -201,7 +203,9 @@ def test_an_address_to_listen_at_may_leave_the_port_open() -> None:
 def test_help_names_the_verbs_in_an_order_for_readers() -> None:
     shown = CliRunner().invoke(main, ["--help"]).stdout.partition("Commands:")[2]
     verbs = [line.split()[0] for line in shown.splitlines() if line.strip()]
-    wanted = "run status peers put get set announce find withdraw ping trace id"
+    wanted = (
+        "run status peers put get set announce find withdraw ping trace id published forget backup"
+    )
     assert verbs == wanted.split()
 
 

@@ -4,81 +4,22 @@ import asyncio
 import json
 import random
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import pytest_asyncio
-from click.testing import CliRunner, Result
 
-from kademlia_node.cli.main import main
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import key_text
 from kademlia_node.core.key import blob_key, topic_key
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.folder import Folder
-from kademlia_node.settings import INLINE_BYTES_MAX
+from kademlia_node.settings import VALUE_BYTES_MAX
+from tests.cli.commands import ENVIRONMENT, Two, done, failed, in_json, kad
 from tests.daemon.running import SECRET, daemon, silent_port, through
 
 pytestmark = pytest.mark.net
 
-ENVIRONMENT = {"KADEMLIA_NODE_SECRET": SECRET.hex()}
 ODD = ["", ".", "..", "a/b", "//", "?", "#", "%2F", "{name}", "line\nend", "naïve ☃", " ", "&own=1"]
-
-
-async def kad(*arguments: str, stdin: bytes = b"", env: dict[str, str] | None = None) -> Result:
-    """Run one command in a thread, while the daemons run in the test's own loop."""
-    runner = CliRunner(env=ENVIRONMENT if env is None else env)
-    result = await asyncio.to_thread(runner.invoke, main, arguments, input=stdin)
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    return result
-
-
-async def done(*arguments: str, stdin: bytes = b"") -> str:
-    result = await kad(*arguments, stdin=stdin)
-    assert result.exit_code == 0, result.output
-    return result.stdout
-
-
-async def in_json(*arguments: str) -> Any:
-    return json.loads(await done(*arguments, "--json"))
-
-
-async def failed(*arguments: str, code: int, env: dict[str, str] | None = None) -> str:
-    """What a command that must fail says: one line on stderr, and nothing on stdout."""
-    result = await kad(*arguments, env=env)
-    assert (result.exit_code, result.stdout) == (code, ""), result.output
-    assert result.stderr.startswith("kademlia-node: ")
-    assert result.stderr.count("\n") == 1
-    return result.stderr
-
-
-class Two:
-    """Two daemons that know each other. `a` and `b` are how a verb reaches each."""
-
-    def __init__(self, folders: Path, ready: list[dict[str, Any]]) -> None:
-        self.ready = ready
-        self.a, self.b = (("--folder", str(folders / name)) for name in "ab")
-        self.address, self.address_b = (one["address"] for one in ready)
-
-
-@pytest_asyncio.fixture
-async def two(tmp_path: Path) -> AsyncIterator[Two]:
-    async with (
-        daemon(tmp_path / "a") as a,
-        daemon(tmp_path / "b", bootstrap=through(a)) as b,
-    ):
-        yield Two(tmp_path, [a, b])
-
-
-@pytest.fixture(params=["daemon", "bootstrap"])
-def way(request: pytest.FixtureRequest, two: Two, tmp_path: Path) -> tuple[str, ...]:
-    """Both ways to a node: through the daemon b, or by joining through the daemon a."""
-    if request.param == "daemon":
-        return two.b
-    return ("--bootstrap", two.address, "--folder", str(tmp_path / "own"))
 
 
 # --- Writing and reading, either way --------------------------------------------------------------
@@ -267,7 +208,7 @@ async def test_help_has_a_short_name(verb: list[str]) -> None:
 
 async def test_without_a_daemon_every_verb_exits_with_3(tmp_path: Path) -> None:
     folder = ("--folder", str(tmp_path))
-    for verb in (["status"], ["get", "n"], ["find", "t"], ["put", "--text", "x"], ["id"]):
+    for verb in (["status"], ["get", "n"], ["published"], ["put", "--text", "x"], ["id"]):
         assert "no daemon answers" in await failed(*verb, *folder, code=3)
 
 
@@ -304,14 +245,22 @@ async def test_what_is_too_long_for_a_url_is_refused_in_one_line(two: Two) -> No
         (["put", "/dev/null", "--text", "x"], "either FILE or --text"),
         (["put", "/no/such/file"], "No such file"),
         (["put", "/"], "directory"),
-        (["put", "--text", "x" * (INLINE_BYTES_MAX + 1)], "bytes"),
-        (["put", "/dev/zero"], f"at most {INLINE_BYTES_MAX} bytes"),
+        (["put", "--text", "x" * (VALUE_BYTES_MAX + 1)], "bytes"),
+        (["put", "/dev/zero"], f"at most {VALUE_BYTES_MAX} bytes"),
         (["put", "/proc/self/mem"], "cannot read"),
         (["withdraw"], "either NAME or --topic"),
         (["withdraw", "n", "--topic", "t"], "either NAME or --topic"),
         (["withdraw", "n", "--slot", "s"], "--slot goes with --topic"),
         (["withdraw", "--topic", "t", "--own"], "--own goes with NAME"),
         (["withdraw", str(blob_key(b"x"))], "a blob cannot be set or withdrawn"),
+        (["withdraw", str(blob_key(b"x"))], "kademlia-node forget"),
+        (["forget", str(topic_key(b"x"))], "what has an author is withdrawn"),
+        (["forget", "colour"], "is no key"),
+        (["put", "--text", "x", "--acks", "0"], "--acks"),
+        (["set", "n", "v", "--acks", "61"], "--acks"),
+        (["announce", "t", "v", "--acks", "x"], "--acks"),
+        (["get", "n", "--reads", "0"], "--reads"),
+        (["get", str(blob_key(b"x")), "--reads", "3"], "go with a name"),
         (["set", str(blob_key(b"x")), "v"], "a blob cannot be set or withdrawn"),
         (["withdraw", str(topic_key(b"x"))], "give the name or the topic"),
         (["get", "n", "--own", "--author", "a" * 52], "either --own or --author"),

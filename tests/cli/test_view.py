@@ -3,11 +3,19 @@ from __future__ import annotations
 import base64
 import io
 from contextlib import redirect_stdout
+from typing import Any
 
 import pytest
 
 from kademlia_node.cli.failure import printable
-from kademlia_node.cli.view import show_entry, show_status, show_table, show_trace, talk
+from kademlia_node.cli.view import (
+    show_entry,
+    show_publications,
+    show_status,
+    show_table,
+    show_trace,
+    talk,
+)
 
 HOSTILE = "[red]\x1b[2Jbell\x07"
 
@@ -27,6 +35,11 @@ def plain_screen(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def entry(value: bytes) -> dict[str, str]:
     return {"value": base64.b64encode(value).decode()}
+
+
+def trace(summary: str, **fields: Any) -> dict[str, Any]:
+    nothing = {"requests": 0, "round_trips": 0, "steps": [], "closest": []}
+    return {"target": "ab" * 32, "summary": summary} | nothing | fields
 
 
 def test_a_table_has_titles_on_a_terminal() -> None:
@@ -65,6 +78,7 @@ def test_a_status_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
             "peers": 3,
             "unreachable": ["h:1: no answer"],
             "counters": {"served_Ping": 4},
+            "operations": {"put": {"count": 2, "requests_each": 7.5, "round_trips_each": 2.0}},
             "chores": {
                 "join": {"runs": 2, "last_run_s_ago": 1.4},
                 "probe": {"runs": 1, "last_run_s_ago": 0.0},
@@ -78,6 +92,7 @@ def test_a_status_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
         "peers\t3",
         "unreachable\th:1: no answer",
         "counter served_Ping\t4",
+        "operation put\t2, each 7.5 requests and 2.0 round trips",
         "chore join\t2 runs, the last 1 s ago",
         "chore probe\t1 run, the last 0 s ago",
         "chore renew\t0 runs",
@@ -85,9 +100,10 @@ def test_a_status_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_trace_of_nobody_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    show_trace({"target": "ab" * 32, "summary": "no peer", "steps": [], "closest": []})
+    show_trace(trace("no peer"))
     shown = capsys.readouterr()
-    assert (shown.out, shown.err) == ("", "abababababababab: no peer; nearest: nobody\n")
+    said = "abababababababab: no peer; 0 requests, 0 round trips; nearest: nobody\n"
+    assert (shown.out, shown.err) == ("", said)
 
 
 def test_a_slow_answer_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
@@ -102,10 +118,27 @@ def test_a_slow_answer_is_marked(capsys: pytest.CaptureFixture[str]) -> None:
         "outcome": "waiting",
     }
     contact = {"id": "cd" * 32}
-    show_trace({"target": "ab" * 32, "summary": "s", "steps": [step], "closest": [contact]})
+    show_trace(trace("s", requests=3, round_trips=1, steps=[step], closest=[contact]))
     shown = capsys.readouterr()
     assert shown.out == f"0.0\t-\t0\t1\t{'cd' * 8}\t127.0.0.1:1\twaiting (slow)\n"
-    assert "nearest: cdcdcdcd" in shown.err
+    assert "; 3 requests, 1 round trip; nearest: cdcdcdcd" in shown.err
+
+
+def test_publications_are_lines_with_times_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    publication = {
+        "kind": "entry",
+        "key": "entry-abc",
+        "author": "x",
+        "slot": "a\nb",
+        "seq": 7,
+        "value_bytes": 4,
+        "expires": 86_400,
+        "renew_at": 3_600,
+    }
+    show_publications([publication])
+    assert capsys.readouterr().out == (
+        "entry\tentry-abc\ta\\nb\t7\t4\t1970-01-02T00:00:00Z\t1970-01-01T01:00:00Z\n"
+    )
 
 
 def test_talk_stays_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,8 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Capabilities
 from kademlia_node.core.key import Kind
 from kademlia_node.core.message import (
+    Chunk,
+    Chunked,
     ErrorCode,
     FindNode,
     FindValue,
@@ -31,15 +33,16 @@ from kademlia_node.core.message import (
     Refused,
     Request,
     Response,
+    Snapshot,
     Store,
     Stored,
     StoreStatus,
     Values,
 )
 from kademlia_node.core.packet import OPENING_BYTES_MIN
-from kademlia_node.core.record import Header
+from kademlia_node.core.record import Header, Reason
 from kademlia_node.errors import MalformedMessage
-from kademlia_node.settings import INLINE_BYTES_MAX, PACKET_BYTES_MAX, SLOT_BYTES_MAX
+from kademlia_node.settings import CHUNK_BYTES, INLINE_BYTES_MAX, PACKET_BYTES_MAX, SLOT_BYTES_MAX
 
 CLIENT = Capabilities(server=False)
 HERE = Address("2001:db8::1", 4000)
@@ -49,6 +52,7 @@ MUTATIONS = 10_000
 
 u32 = st.integers(0, 2**32 - 1)
 u64 = st.integers(0, 2**64 - 1)
+optional_u64 = st.one_of(st.none(), u64)
 ids = st.binary(min_size=32, max_size=32)
 keys = ids.map(lambda key: key[:31] + bytes([key[31] & 0x7F]))
 hosts = st.integers(0, 255).flatmap(
@@ -77,24 +81,29 @@ signed = st.builds(
     signature=st.binary(min_size=64, max_size=64),
 )
 headers = st.one_of(blobs, signed)
-values = st.binary(max_size=INLINE_BYTES_MAX)
-items = st.lists(st.builds(Item, headers, st.one_of(st.none(), values)), max_size=8).map(tuple)
+values = st.one_of(st.none(), st.binary(max_size=INLINE_BYTES_MAX))
+items = st.lists(st.builds(Item, headers, values), max_size=8).map(tuple)
+snapshots = st.one_of(st.none(), st.builds(Snapshot, ids, st.integers(1, 2**32 - 1)))
+optional_headers = st.one_of(st.none(), headers)
+statuses = st.sampled_from(StoreStatus)
 
 requests: st.SearchStrategy[Request] = st.one_of(
     st.just(Ping()),
     st.just(Identify()),
     st.builds(FindNode, ids),
     st.builds(FindValue, ids, st.one_of(st.just(b""), ids)),
-    st.builds(Store, ids, headers, values, st.one_of(st.none(), u64)),
+    st.builds(Store, ids, headers, values, optional_u64),
     st.builds(Probe, st.one_of(st.none(), st.builds(Contact, keys, addresses))),
+    st.builds(Chunk, ids, u32),
 )
 responses: st.SearchStrategy[Response] = st.one_of(
     st.just(Pong()),
     st.builds(Identified, st.binary(max_size=CARD_BYTES_MAX)),
     st.builds(Nodes, contacts),
-    st.builds(Values, contacts, st.integers(8, 2**32 - 1), st.one_of(st.just(b""), ids), items),
-    st.builds(Stored, st.sampled_from(StoreStatus), st.one_of(st.none(), headers), contacts),
+    st.builds(Values, contacts, st.integers(8, 2**32 - 1), snapshots, items),
+    st.builds(Stored, statuses, optional_headers, contacts, st.integers(0, 255)),
     st.builds(Probed, st.booleans()),
+    st.builds(Chunked, st.one_of(st.none(), st.binary(max_size=CHUNK_BYTES))),
     st.builds(Refused, u64, st.text(st.characters(max_codepoint=127), max_size=DETAIL_BYTES_MAX)),
 )
 rids = st.integers(0, RID_MAX)
@@ -120,18 +129,23 @@ REQUESTS: list[Request] = [
     FindValue(b"k" * 32, b"s" * 32),
     Store(b"k" * 32, HEADER, b"value", 7),
     Store(b"k" * 32, BLOB, b"", None),
+    Store(b"k" * 32, BLOB, None, 0),
     Probe(),
     Probe(CONTACT),
+    Chunk(b"c" * 32, 63),
 ]
 RESPONSES: list[Response] = [
     Pong(),
     Identified(b"card"),
     Nodes((CONTACT, CONTACT)),
-    Values((CONTACT,), 3, b"s" * 32, (Item(HEADER, b"value"), Item(BLOB, None))),
-    Values((), 0, b"", ()),
+    Values((CONTACT,), 3, Snapshot(b"s" * 32, 64), (Item(HEADER, b"value"), Item(BLOB, None))),
+    Values((), 0, None, ()),
     Stored(StoreStatus.OK, None, (CONTACT,)),
     Stored(StoreStatus.CAS, HEADER, ()),
+    Stored(StoreStatus.BAD, reason=Reason.WRONG_KEY),
     Probed(accepted=True),
+    Chunked(b"piece"),
+    Chunked(None),
     Refused(ErrorCode.BUSY, "later"),
 ]
 
@@ -196,6 +210,12 @@ def test_messages_on_the_wire() -> None:
     assert codec.encode_response(5, Refused(ErrorCode.BUSY, "x")).hex() == "94ccff0504a178"
     assert codec.encode_request(5, Probe()).hex() == "940605c0c4e6" + 230 * "00"
     assert codec.encode_response(5, Probed(accepted=True)).hex() == "93cc8605c3"
+    assert codec.encode_request(5, Chunk(b"c" * 32, 63)).hex() == "940705c420" + "63" * 32 + "3f"
+    assert codec.encode_response(5, Chunked(b"piece")).hex() == "93cc8705c4057069656365"
+    assert codec.encode_response(5, Chunked(None)).hex() == "93cc8705c0"
+    assert codec.encode_response(5, Values((), 0, None, ())).hex() == "97cc84059000c4000090"
+    refused = Stored(StoreStatus.BAD, reason=Reason.WRONG_KEY)
+    assert codec.encode_response(5, refused).hex() == "96cc850507c09006"
 
 
 # --- Later versions -------------------------------------------------------------------------------
@@ -213,11 +233,11 @@ def test_unknown_fields_at_the_end_of_openings_replies_and_items_are_ignored() -
     reply = packed(b"\x7f\0\0\x01\0\x01", CLIENT.pack(), [0x81, 5, "later"], "later")
     assert codec.decode_reply(reply) == (Address("127.0.0.1", 1), CLIENT, 5, Pong())
     record = [BLOB.pack(), b"value", "later"]
-    decoded = codec.decode_message(packed(0x84, 5, [], 1, b"", [record]))
-    assert decoded == (5, Values((), 1, b"", (Item(BLOB, b"value"),)))
+    decoded = codec.decode_message(packed(0x84, 5, [], 1, b"", 0, [record]))
+    assert decoded == (5, Values((), 1, None, (Item(BLOB, b"value"),)))
 
 
-@pytest.mark.parametrize("op", [0, *range(7, 0x80)])
+@pytest.mark.parametrize("op", [0, *range(8, 0x80)])
 def test_an_unknown_request_can_be_refused(op: int) -> None:
     with pytest.raises(UnfitRequest) as unfit:
         codec.decode_message(packed(op, 77, "whatever"))
@@ -240,7 +260,7 @@ def refusal_arrives(unfit: UnfitRequest) -> bool:
     return codec.decode_message(codec.encode_response(unfit.rid, refused)) == (unfit.rid, refused)
 
 
-@pytest.mark.parametrize("op", [0x80, *range(0x87, 0xFF), 0x100, 2**64 - 1])
+@pytest.mark.parametrize("op", [0x80, *range(0x88, 0xFF), 0x100, 2**64 - 1])
 def test_an_unknown_response_is_met_with_silence(op: int) -> None:
     with pytest.raises(MalformedMessage) as malformed:
         codec.decode_message(packed(op, 77))
@@ -297,14 +317,26 @@ def decoded_or_none(decode: Callable[[bytes], Any], payload: bytes) -> Any:
         (0x86, 5, 1),
         (0xFF, 5, 4, b"later"),
         (0xFF, 5, False, "later"),
-        (0x85, 5, 9, None, []),
-        (0x84, 5, [], True, b"", []),
-        (0x84, 5, [], 0, b"", [[BLOB.pack(), b""]]),
-        (0x84, 5, [], 2**32, b"", []),
+        (0x85, 5, 9, None, [], 0),
+        (0x85, 5, 7, None, [], 256),
+        (0x84, 5, [], True, b"", 0, []),
+        (0x84, 5, [], 0, b"", 0, [[BLOB.pack(), b""]]),
+        (0x84, 5, [], 2**32, b"", 0, []),
+        (0x84, 5, [], 1, b"s" * 32, 0, []),
+        (0x84, 5, [], 1, b"s" * 31, 64, []),
+        (0x84, 5, [], 1, b"", 64, []),
+        (0x84, 5, [], 1, None, 0, []),
+        (0x84, 5, [], 1, b"s" * 32, 2**32, []),
+        (0x87, 5, bytes(CHUNK_BYTES + 1)),
+        (0x87, 5, False),
+        (7, 5, b"short", 0),
+        (7, 5, bytes(32), 2**32),
+        (7, 5, bytes(32), None),
         (0x83, 5, [CONTACT.pack()] * 21),
         (0x83, 5, [b"no contact"]),
         (0x82, 5, bytes(CARD_BYTES_MAX + 1)),
         (5, 5, bytes(32), BLOB.pack(), bytes(INLINE_BYTES_MAX + 1), None),
+        (5, 5, bytes(32), BLOB.pack(), False, None),
         (5, 5, bytes(32), b"no header", b"", None),
         (5, 5, bytes(32), BLOB.pack(), b"", True),
         (5, 5, bytes(32), BLOB.pack(), b"", 2**64 - 1, {"map": 1}),

@@ -12,6 +12,7 @@ from kademlia_node.core import message
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.message import (
     HARMLESS,
+    Chunk,
     FindNode,
     Op,
     Probe,
@@ -29,6 +30,7 @@ ANSWERS = {  # Op -> its request and its response
     Op.FIND_VALUE: (message.FindValue, message.Values),
     Op.STORE: (message.Store, message.Stored),
     Op.PROBE: (message.Probe, message.Probed),
+    Op.CHUNK: (message.Chunk, message.Chunked),
 }
 
 
@@ -48,17 +50,17 @@ def test_every_request_names_its_response(op: Op) -> None:
 
 
 def test_numbers_on_the_wire_never_change() -> None:
-    assert [op.value for op in Op] == [1, 2, 3, 4, 5, 6]
+    assert [op.value for op in Op] == [1, 2, 3, 4, 5, 6, 7]
     assert [code.value for code in message.ErrorCode] == [1, 2, 3, 4]
     assert [status.value for status in StoreStatus] == list(range(9))
 
 
-def test_whoever_is_not_confirmed_may_only_read() -> None:
-    assert set(get_args(Request)) - set(HARMLESS) == {message.Identify, Store, Probe}
+def test_whoever_is_not_confirmed_may_only_read_little() -> None:
+    assert set(get_args(Request)) - set(HARMLESS) == {message.Identify, Store, Probe, Chunk}
 
 
 def test_messages_are_frozen_values() -> None:
-    for kind in (*get_args(Request), *get_args(Response), message.Item):
+    for kind in (*get_args(Request), *get_args(Response), message.Item, message.Snapshot):
         assert is_dataclass(kind)
         assert kind.__hash__ is not None, f"{kind} is not frozen"
     find = FindNode(bytes(32))
@@ -73,4 +75,4 @@ def test_what_may_be_left_out_has_a_meaning() -> None:
     assert Probe().contact is None
     assert Probe(Contact(bytes(32), Address("192.0.2.1", 1))) != Probe()
     refused = Stored(StoreStatus.TOO_FAR)
-    assert (refused.header, refused.contacts) == (None, ())
+    assert (refused.header, refused.contacts, refused.reason) == (None, (), 0)

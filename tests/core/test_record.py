@@ -9,6 +9,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from kademlia_node.core.key import Kind, blob_key, entry_key, topic_key
+from kademlia_node.core.message import Item
 from kademlia_node.core.record import (
     TOMBSTONE,
     Header,
@@ -94,7 +95,7 @@ def check(record: Record, *, wall: float = WALL, network_tag: bytes = NETWORK) -
     check_value(record.key, record.header, value=record.value)
 
 
-def refused(record: Record, *, wall: float = WALL, network_tag: bytes = NETWORK) -> str:
+def refused(record: Record, *, wall: float = WALL, network_tag: bytes = NETWORK) -> Reason:
     with pytest.raises(BadRecord) as caught:
         check(record, wall=wall, network_tag=network_tag)
     return caught.value.reason
@@ -342,11 +343,37 @@ def test_the_signature_is_looked_at_last() -> None:
             )
 
 
-@pytest.mark.parametrize("value", [b"blu", b"grey", b"blue!"])
-def test_another_value_than_the_header_tells_is_refused(value: bytes) -> None:
-    assert refused(replace(entry(b"blue"), value=value)) == Reason.WRONG_VALUE
+@pytest.mark.parametrize(
+    ("value", "reason"),
+    [
+        (b"grey", Reason.WRONG_VALUE),
+        (b"", Reason.WRONG_LENGTH),
+        (b"blu", Reason.WRONG_LENGTH),
+        (b"blue!", Reason.WRONG_LENGTH),
+    ],
+)
+def test_another_value_than_the_header_tells_is_refused(value: bytes, reason: Reason) -> None:
+    assert refused(replace(entry(b"blue"), value=value)) is reason
     blob = make_blob(b"blue", expires=WALL + 1)
-    assert refused(replace(blob, value=value)) == Reason.WRONG_VALUE
+    assert refused(replace(blob, value=value)) is reason
+
+
+def test_every_reason_has_its_number_on_the_wire_and_its_own_sentence() -> None:
+    assert [(reason.value, reason.name) for reason in Reason] == [
+        (1, "MALFORMED"),
+        (2, "TOO_LARGE"),
+        (3, "EXPIRED"),
+        (4, "TOO_LONG_LIVED"),
+        (5, "FUTURE_SEQ"),
+        (6, "WRONG_KEY"),
+        (7, "BAD_SIGNATURE"),
+        (8, "WRONG_VALUE"),
+        (9, "WRONG_LENGTH"),
+        (10, "SHORTENED"),
+    ]
+    assert all(Reason(reason.value) is reason for reason in Reason)
+    assert len({reason.sentence for reason in Reason}) == len(Reason)
+    assert str(BadRecord(Reason.FUTURE_SEQ)) == "its sequence number lies in the far future"
 
 
 def test_a_blob_stands_only_under_the_key_of_its_value() -> None:
@@ -497,6 +524,12 @@ def test_topic_entries_signed_under_a_proven_key_are_left_out() -> None:
     assert merge([topic_entry(BOB, key=blob.key), blob]) == [blob]
     named = entry()
     assert merge([named, topic_entry(BOB, key=named.key)]) == [named]
+
+
+def test_items_merge_before_their_values_are_here() -> None:
+    old, new = entry(b"blue", seq=1), entry(b"red", seq=2)
+    items = [Item(new.header, None), Item(old.header, old.value)]
+    assert merge(items) == [Item(new.header, None)]
 
 
 def test_nothing_merges_to_nothing() -> None:

@@ -5,6 +5,7 @@ Everything is sealed for real, with every number at its maximum and every host a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -16,6 +17,8 @@ from kademlia_node.core.identity import Capabilities, sign_card
 from kademlia_node.core.key import Kind
 from kademlia_node.core.message import (
     HARMLESS,
+    Chunk,
+    Chunked,
     FindNode,
     FindValue,
     Identified,
@@ -28,6 +31,7 @@ from kademlia_node.core.message import (
     Refused,
     Request,
     Response,
+    Snapshot,
     Store,
     Stored,
     StoreStatus,
@@ -40,12 +44,14 @@ from kademlia_node.node.serve import fit
 from kademlia_node.settings import (
     AMPLIFICATION_MAX,
     CARD_ADDRESSES_MAX,
+    CHUNK_BYTES,
     CONTACTS_PER_ANSWER_MAX,
     CONTACTS_WITH_VALUE_MIN,
     INIT_BYTES_MIN,
     INLINE_BYTES_MAX,
     PACKET_BYTES_MAX,
     SLOT_BYTES_MAX,
+    VALUE_BYTES_MAX,
     VALUES_BYTES_MAX,
     WHO_BYTES,
 )
@@ -76,6 +82,20 @@ def record(*, length: int = INLINE_BYTES_MAX, slot: int = SLOT_BYTES_MAX) -> Rec
     return Record(KEY, header, bytes(length))
 
 
+def worst(values: Values) -> Values:
+    """The same answer, with the largest numbers it may have to tell."""
+    told = values.snapshot
+    return replace(values, count=U32_MAX, snapshot=told and Snapshot(told.hash, U32_MAX))
+
+
+def fitted(contacts: Sequence[Contact], records: Sequence[Record]) -> Values:
+    """As a node answers: with a snapshot when not all of its records fit."""
+    values = fit(contacts, records, count=len(records))
+    if len(values.items) == len(records):
+        return values
+    return fit(contacts, records, count=len(records), snapshot=Snapshot(KEY, U32_MAX))
+
+
 LARGEST = record()
 CARD = sign_card(
     ALICE,
@@ -93,14 +113,17 @@ REQUESTS: list[Request] = [
     FindValue(KEY, KEY),
     Store(KEY, LARGEST.header, LARGEST.value, U64_MAX),
     Probe(IPV6),
+    Chunk(KEY, U32_MAX),
 ]
 RESPONSES: list[Response] = [
     Pong(),
     Identified(CARD.pack()),
     Nodes((IPV6,) * CONTACTS_PER_ANSWER_MAX),
-    replace(fit([IPV6] * 20, [LARGEST], known=b""), count=U32_MAX),
-    Stored(StoreStatus.BUSY, LARGEST.header, NEARER),
+    worst(fitted([IPV6] * 20, [LARGEST])),
+    worst(fitted([IPV6] * 20, [LARGEST, LARGEST])),
+    Stored(StoreStatus.BAD, LARGEST.header, NEARER, 255),
     Probed(accepted=True),
+    Chunked(bytes(CHUNK_BYTES)),
     Refused(U64_MAX, "x" * codec.DETAIL_BYTES_MAX),
 ]
 IN_A_RESP = (Pong, Nodes, Values, Refused)
@@ -165,52 +188,57 @@ def test_every_answer_to_a_harmless_request_fits_a_resp(response: Response) -> N
     parsed_resp(datagram)
 
 
+def test_a_chunk_is_as_long_as_its_name_says_and_fits_with_room_to_spare() -> None:
+    assert PACKET_BYTES_MAX - len(data(Chunked(bytes(CHUNK_BYTES)))) > 100
+    with pytest.raises(MalformedMessage):
+        codec.decode_message(codec.encode_response(1, Chunked(bytes(CHUNK_BYTES + 1))))
+
+
 # --- Values are fitted ----------------------------------------------------------------------------
 
 
 def sizes(values: Values) -> tuple[int, int]:
-    """Bytes of a RESP and of a DATA around the values, whatever their true count may be."""
-    rare = replace(values, count=U32_MAX)
-    return len(resp(rare)[0]), len(data(rare))
+    """Bytes of a RESP and of a DATA around the values, whatever their true numbers may be."""
+    return len(resp(worst(values))[0]), len(data(worst(values)))
 
 
 @pytest.mark.parametrize("records", range(9))
 @pytest.mark.parametrize("contact", [IPV4, IPV6], ids=["IPv4", "IPv6"])
-def test_values_fit_whatever_is_known(contact: Contact, records: int) -> None:
+def test_values_fit_whatever_is_held(contact: Contact, records: int) -> None:
     for count in COUNTS:
-        for length in (0, 100, INLINE_BYTES_MAX):
+        for length in (0, 100, INLINE_BYTES_MAX, VALUE_BYTES_MAX):
             held = [record(length=length)] * records
-            values = fit([contact] * count, held, known=b"")
+            values = fitted([contact] * count, held)
             assert max(sizes(values)) <= PACKET_BYTES_MAX
-            crowded = contact is IPV6 and length == INLINE_BYTES_MAX and records > 1
-            least = CONTACTS_WITH_VALUE_MIN - crowded  # one gives way to a full-size item
-            assert len(values.contacts) >= min(count, least)
-            known = fit([contact] * count, held, known=values.snapshot or b"none")
-            assert max(sizes(known)) <= PACKET_BYTES_MAX
+            assert len(values.contacts) >= min(count, CONTACTS_WITH_VALUE_MIN)
 
 
 @pytest.mark.parametrize("contact", [IPV4, IPV6], ids=["IPv4", "IPv6"])
 def test_a_single_record_is_always_told(contact: Contact) -> None:
     for count in COUNTS:
-        assert len(fit([contact] * count, [LARGEST], known=b"").items) == 1
+        values = fitted([contact] * count, [LARGEST])
+        assert len(values.items) == 1
+        assert len(values.contacts) >= min(count, CONTACTS_WITH_VALUE_MIN)
 
 
-def test_of_several_records_at_least_one_is_told() -> None:
-    assert fit(NEARER, [LARGEST, LARGEST], known=b"").items
+def test_a_value_too_long_for_the_packet_is_left_out_of_its_item() -> None:
+    for length, told in ((INLINE_BYTES_MAX, True), (INLINE_BYTES_MAX + 1, False)):
+        (item,) = fitted(NEARER, [record(length=length)]).items
+        assert (item.value is not None) is told
 
 
 def test_the_room_for_values_is_what_a_resp_leaves() -> None:
     """Filled to the last byte, a RESP is at its limit: with less room, space would be wasted."""
     room = VALUES_BYTES_MAX - CONTACTS_WITH_VALUE_MIN * (len(IPV6.pack()) + 2)
     overhead = len(record().header.pack()) + 6
-    halves = [record(length=room // 2 - overhead)] * 2
-    values = fit(NEARER, halves, known=b"")
+    halves = [record(length=half - overhead) for half in (room // 2, room - room // 2)]
+    values = fitted(NEARER, halves)
     assert len(values.items) == 2, "they fill the room exactly"
-    one_more = [record(length=room // 2 - overhead + 1), halves[1]]
-    assert len(fit(NEARER, one_more, known=b"").items) == 1
-    for count in (len(halves), U32_MAX):
-        datagram, _ = resp(replace(values, count=count))
-        assert 1190 <= len(datagram) <= PACKET_BYTES_MAX
+    one_more = record(length=room // 2 - overhead + 1)
+    assert len(fitted(NEARER, [one_more, halves[1]]).items) == 1
+    for told in (values, worst(values)):
+        datagram, _ = resp(told)
+        assert 1185 <= len(datagram) <= PACKET_BYTES_MAX
 
 
 def test_no_answer_of_values_is_larger_than_a_resp_and_the_largest_is_nearly_that() -> None:
@@ -219,8 +247,8 @@ def test_no_answer_of_values_is_larger_than_a_resp_and_the_largest_is_nearly_tha
         for slot in range(0, SLOT_BYTES_MAX + 1, 8):
             for length in range(0, INLINE_BYTES_MAX + 1, 20):
                 held = [record(length=length, slot=slot)] * 3
-                values = fit([IPV6] * count, held, known=b"")
-                largest = max(largest, len(data(replace(values, count=U32_MAX))))
+                values = fitted([IPV6] * count, held)
+                largest = max(largest, len(data(worst(values))))
     resp_is_longer_by = len(resp(Pong())[0]) - len(data(Pong()))
     assert 1190 <= largest + resp_is_longer_by <= PACKET_BYTES_MAX
 

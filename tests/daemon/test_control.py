@@ -14,12 +14,13 @@ from kademlia_node.core.key import blob_key, topic_key
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.control import BODY_BYTES_MAX
 from kademlia_node.daemon.views import value_of
-from kademlia_node.settings import INLINE_BYTES_MAX
+from kademlia_node.settings import VALUE_BYTES_MAX
 from tests.daemon.running import daemon, silent_port, through
 
 pytestmark = pytest.mark.net
 
 Answer = tuple[int, Any]
+WRITES = [("POST", "/v1/blobs"), ("PUT", "/v1/names/n"), ("POST", "/v1/topics/t")]
 
 
 class Client:
@@ -106,9 +107,44 @@ async def test_what_nobody_takes_is_503_with_the_receipt(tmp_path: Path) -> None
     assert (status, view["error"], view["receipt"]["replicas"]) == (503, "NotStored", [])
 
 
+async def test_what_too_few_take_is_503_with_the_receipt(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        for method, path in WRITES:
+            status, view = await client.ask(method, f"{path}?acks=2", data=b"x")
+            assert (status, view["error"]) == (503, "PartlyStored")
+            assert len(view["receipt"]["replicas"]) == 1
+            assert (await client.ask(method, f"{path}?acks=1", data=b"x"))[0] == 200
+        assert (await client.get("/v1/names/n?reads=1"))[1]["text"] == "x"
+
+
+async def test_a_value_of_64_kib_goes_in_and_comes_back(tmp_path: Path) -> None:
+    value = bytes(range(256)) * (VALUE_BYTES_MAX // 256)
+    async with lone(tmp_path) as client:
+        assert (await client.ask("PUT", "/v1/names/n", data=value))[0] == 200
+        assert value_of((await client.get("/v1/names/n"))[1]) == value
+
+
+async def test_publications_are_lines_and_blobs_are_deleted_from_them(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        assert await client.get("/v1/publications") == (200, "")
+        for method, path in WRITES:
+            await client.ask(method, path, data=b"x")
+        _, lines = await client.get("/v1/publications")
+        kinds = [json.loads(line)["kind"] for line in lines.splitlines()]
+        assert sorted(kinds) == ["blob", "entry", "topic"]
+        key = str(blob_key(b"x"))
+        for forgotten in (True, False):
+            answer = await client.ask("DELETE", f"/v1/blobs/{key}")
+            assert answer == (200, {"key": key, "forgotten": forgotten})
+        _, lines = await client.get("/v1/publications")
+        assert len(lines.splitlines()) == 2
+        status, receipt = await client.get("/v1/blobs/" + key)
+        assert (status, receipt["text"]) == (200, "x")
+
+
 async def test_a_value_too_large_is_413_whatever_its_size(tmp_path: Path) -> None:
     async with lone(tmp_path) as client:
-        large = await client.ask("POST", "/v1/blobs", data=bytes(INLINE_BYTES_MAX + 1))
+        large = await client.ask("POST", "/v1/blobs", data=bytes(VALUE_BYTES_MAX + 1))
         huge = await client.ask("POST", "/v1/blobs", data=bytes(BODY_BYTES_MAX + 1))
     assert (large[0], large[1]["error"]) == (413, "ValueTooLarge")
     assert (huge[0], huge[1]["error"]) == (413, "HTTPRequestEntityTooLarge")
@@ -130,6 +166,14 @@ async def test_a_value_too_large_is_413_whatever_its_size(tmp_path: Path) -> Non
         ("PUT", "/v1/names/n?expect_seq=x", b"v"),
         ("PUT", f"/v1/names/n?expect_seq={1 << 64}", b"v"),
         ("POST", f"/v1/topics/t?slot={'s' * 65}", b"v"),
+        ("POST", "/v1/blobs?acks=0", b"v"),
+        ("PUT", "/v1/names/n?acks=61", b"v"),
+        ("POST", "/v1/topics/t?acks=x", b"v"),
+        ("POST", f"/v1/blobs?acks={'1' * 5000}", b"v"),
+        ("GET", "/v1/names/n?reads=0", b""),
+        ("GET", "/v1/names/n?reads=", b""),
+        ("DELETE", "/v1/blobs/colour", b""),
+        ("DELETE", f"/v1/blobs/{topic_key(b't')}", b""),
         ("POST", "/v1/ping", b"{"),
         ("POST", "/v1/ping", b"[]"),
         ("POST", "/v1/ping", b'{"peer": 4}'),

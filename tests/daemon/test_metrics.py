@@ -5,6 +5,7 @@ from dataclasses import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from kademlia_node.daemon.metrics import exposition
+from kademlia_node.node.receipt import OperationCost
 from kademlia_node.node.status import Status
 
 STATUS = Status(
@@ -23,6 +24,7 @@ STATUS = Status(
     publications=2,
     unreachable=(),
     counters={"served_Ping": 9},
+    operations={"put": OperationCost(2, 15, 4), "get": OperationCost(1, 3, 1)},
     chores={"join": (4, 1.5), "renew": (0, None)},
 )
 
@@ -49,6 +51,14 @@ def test_a_status_is_told_in_numbers() -> None:
     assert told["kademlia_node_publications",] == 2
     assert told["kademlia_node_events_total", "served_Ping"] == 9
     assert told["kademlia_node_info", STATUS.id, STATUS.network, "server"] == 1
+
+
+def test_what_operations_cost_is_counted_by_verb() -> None:
+    told = samples(STATUS)
+    assert told["kademlia_node_operations_total", "put"] == 2
+    assert told["kademlia_node_operation_requests_total", "put"] == 15
+    assert told["kademlia_node_operation_round_trips_total", "put"] == 4
+    assert told["kademlia_node_operations_total", "get"] == 1
 
 
 def test_a_chore_that_never_ran_has_no_age() -> None:

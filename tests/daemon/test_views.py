@@ -9,19 +9,28 @@ import pytest
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import key_text
-from kademlia_node.core.key import blob_key
+from kademlia_node.core.key import blob_key, entry_key
 from kademlia_node.core.record import Record, make_blob, make_entry
 from kademlia_node.daemon.views import (
     entry_view,
     error_view,
+    publication_view,
     receipt_view,
     record_view,
     status_view,
     trace_view,
     value_of,
 )
-from kademlia_node.errors import Conflict, NoAnswer, NotFound, NotStored, ValueTooLarge
+from kademlia_node.errors import (
+    Conflict,
+    NoAnswer,
+    NotFound,
+    NotStored,
+    PartlyStored,
+    ValueTooLarge,
+)
 from kademlia_node.node.receipt import Receipt, Step, StepOutcome, TopicEntry, Trace
+from kademlia_node.store.base import Published
 from tests.node.network import Neighbourhood
 
 AUTHOR = Identity.generate(random.Random(1))
@@ -34,6 +43,8 @@ TRACE = Trace(
     ],
     hops=1,
     duration_s=0.5,
+    requests=9,
+    round_trips=2,
 )
 RECEIPT = Receipt(blob_key(b"x"), 0, 99, 5, (PEER,), {PEER: "QUOTA"}, TRACE)
 
@@ -48,6 +59,7 @@ def test_a_trace_tells_what_each_node_said_and_when() -> None:
     view = trace_view(TRACE)
     assert (view["hops"], view["duration_ms"]) == (1, 500.0)
     assert view["summary"] == TRACE.summary()
+    assert (view["requests"], view["round_trips"]) == (9, 2)
     answered, waiting = view["steps"]
     assert (answered["outcome"], answered["asked_ms"], answered["answered_ms"]) == (
         "closer",
@@ -69,6 +81,37 @@ async def test_a_status_tells_of_each_chore_how_often_and_how_long_ago() -> None
         assert set(chore) == {"runs", "last_run_s_ago"}
         assert (chore["last_run_s_ago"] is None) == (chore["runs"] == 0)
         assert round(chore["last_run_s_ago"] or 0, 3) == (chore["last_run_s_ago"] or 0)
+
+
+async def test_a_status_tells_what_an_operation_of_each_verb_costs() -> None:
+    async with Neighbourhood() as here:
+        node = await here.start()
+        await here.start()
+        receipts = [await node.set("n", value) for value in (b"a", b"b", b"c")]
+        status = await node.status()
+    asked = sum(receipt.trace.requests for receipt in receipts)
+    assert status.operations["write"].count == 3
+    assert status_view(status)["operations"]["write"] == {
+        "count": 3,
+        "requests_each": round(asked / 3, 3),
+        "round_trips_each": round(sum(r.trace.round_trips for r in receipts) / 3, 3),
+    }
+    assert asked > 0
+    assert not [event for event in status.counters if event.startswith("operation")]
+    assert status.counters
+
+
+def test_a_publication_tells_what_it_is_and_not_its_value() -> None:
+    assert publication_view(Published(entry(b"blue"), 98.6)) == {
+        "kind": "entry",
+        "key": str(entry_key(AUTHOR.public_key, b"colour")),
+        "author": key_text(AUTHOR.public_key),
+        "slot": "colour",
+        "seq": 7,
+        "expires": 99,
+        "renew_at": 99,
+        "value_bytes": 4,
+    }
 
 
 def test_a_receipt_names_who_has_it_and_who_has_not() -> None:
@@ -105,6 +148,8 @@ def test_a_slot_that_is_no_text_can_be_shown() -> None:
 def test_errors_carry_what_they_know() -> None:
     assert error_view(NotFound("colour", TRACE))["trace"]["hops"] == 1
     assert error_view(NotStored(RECEIPT))["receipt"]["copies"] == 5
+    partly = error_view(PartlyStored(RECEIPT, acks=3))
+    assert (partly["error"], partly["receipt"]["copies"]) == ("PartlyStored", 5)
     assert error_view(Conflict(entry(b"blue")))["current"]["text"] == "blue"
     assert error_view(Conflict(None))["current"] is None
     assert error_view(NoAnswer("nobody")) == {"error": "NoAnswer", "detail": "nobody"}

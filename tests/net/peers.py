@@ -57,7 +57,7 @@ def polite(_asker: Asker, request: Request) -> Response:
         Ping: Pong(),
         Identify: Identified(b""),
         FindNode: Nodes(()),
-        FindValue: Values((), 0, b"", ()),
+        FindValue: Values((), 0, None, ()),
         Store: Stored(StoreStatus.OK),
         Probe: Probed(accepted=False),
     }

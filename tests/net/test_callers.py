@@ -77,9 +77,9 @@ async def test_repeats_that_come_while_the_answer_is_prepared_meet_silence() -> 
     await asyncio.sleep(0.9)
     assert world.kinds() == "INIT INIT"
     assert len(bob.script.held) == 1
-    bob.script.held[0](Values((), 0, b"", ()))
+    bob.script.held[0](Values((), 0, None, ()))
     await asyncio.sleep(RTT_S)
-    assert outcome.answers == [Values((), 0, b"", ())]
+    assert outcome.answers == [Values((), 0, None, ())]
 
 
 async def test_an_init_that_comes_again_after_the_handshake_proves_nothing() -> None:
@@ -112,10 +112,10 @@ async def test_the_memory_for_repeats_is_bounded_and_who_fell_out_shows_its_addr
     await asyncio.sleep(2.0)
     assert [sent.kind.name for sent in world.sent if sent.destination == alice.address] == ["RETRY"]
     for reply in bob.script.held:  # to the first INIT, and to the one with the cookie
-        reply(Values((), 0, b"", ()))
+        reply(Values((), 0, None, ()))
     assert bob.exchange.sessions.half_open == 2
     await asyncio.sleep(1.0)
-    assert outcome.answers == [Values((), 0, b"", ())]
+    assert outcome.answers == [Values((), 0, None, ())]
     assert await alice.exchange.ask(bob.contact, STORE) is not None
 
 
@@ -126,12 +126,12 @@ async def test_an_answer_that_is_ready_late_reaches_a_caller_that_fell_out() -> 
     outcome = alice.send(bob.contact, FindValue(bytes(32)))
     await asyncio.sleep(0.2)
     bob.receive(opening(world, bob, FindValue(bytes(32))).packet, ELSEWHERE)
-    bob.script.held[0](Values((), 0, b"", ()))
+    bob.script.held[0](Values((), 0, None, ()))
     assert world.kinds() == "INIT RESP"
     bob.receive(world.sent[0].datagram, alice.address)
     assert world.kinds() == "INIT RESP RETRY"  # answered, but no longer remembered
     await asyncio.sleep(1.0)
-    assert outcome.answers == [Values((), 0, b"", ())]
+    assert outcome.answers == [Values((), 0, None, ())]
 
 
 async def test_only_the_same_init_gets_the_same_answer() -> None:

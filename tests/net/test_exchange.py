@@ -113,7 +113,7 @@ async def test_requests_made_meanwhile_wait_for_the_one_handshake() -> None:
     assert world.kinds() == "INIT RESP DATA DATA DATA DATA"
     assert [outcome.answers for outcome in outcomes] == [
         [Pong()],
-        [Values((), 0, b"", ())],
+        [Values((), 0, None, ())],
         [Stored(StoreStatus.OK)],
     ]
 
@@ -360,7 +360,7 @@ async def test_a_session_on_which_the_peer_was_heard_meanwhile_is_kept() -> None
     await asyncio.sleep(10.0)
     assert outcome.answers == [None]
     assert alice.exchange.sessions.sending(bob.contact) is not None
-    bob.script.held[0](Values((), 0, b"", ()))  # far too late
+    bob.script.held[0](Values((), 0, None, ()))  # far too late
     await asyncio.sleep(1.0)
     assert outcome.answers == [None]
 

@@ -38,7 +38,7 @@ PAIRS: list[tuple[Request, Response]] = [
     (Ping(), Pong()),
     (Identify(), Identified(b"")),
     (FindNode(bytes(32)), Nodes(())),
-    (FindValue(bytes(32)), Values((), 0, b"", ())),
+    (FindValue(bytes(32)), Values((), 0, None, ())),
     (STORE, Stored(StoreStatus.OK)),
     (Probe(), Probed(accepted=True)),
 ]

@@ -12,12 +12,23 @@ from kademlia_node.core.invite import Invite, key_text
 from kademlia_node.core.network import Network
 from kademlia_node.errors import ValueTooLarge
 from kademlia_node.node.node import Node
-from kademlia_node.settings import INLINE_BYTES_MAX
+from kademlia_node.settings import INLINE_BYTES_MAX, VALUE_BYTES_MAX
 from tests.node.network import Neighbourhood, contact_of
 
 
-@pytest.mark.parametrize("value", [b"", b"x" * INLINE_BYTES_MAX, bytearray(b"y"), memoryview(b"z")])
-async def test_values_are_bytes_up_to_640(value: bytes) -> None:
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"x" * INLINE_BYTES_MAX,
+        b"x" * (INLINE_BYTES_MAX + 1),
+        b"x" * VALUE_BYTES_MAX,
+        bytearray(b"y"),
+        memoryview(b"z"),
+    ],
+    ids=["none", "inline", "just too long for that", "the longest", "bytearray", "memoryview"],
+)
+async def test_values_are_bytes_up_to_64_kib(value: bytes) -> None:
     async with Neighbourhood() as here:
         node = await here.start()
         receipt = await node.put(value)
@@ -40,11 +51,15 @@ BAD_CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         r"bytes, not str: .*value\.encode\(\)",
     ),
     "a number as value": (lambda node: node.set("n", 7), TypeError, "bytes, not int$"),
-    "a long value": (lambda node: node.put(bytes(641)), ValueTooLarge, "641 bytes; at most 640"),
-    "a long announcement": (
-        lambda node: node.announce("t", bytes(641)),
+    "a long value": (
+        lambda node: node.put(bytes(65537)),
         ValueTooLarge,
-        "641 bytes",
+        "65537 bytes; at most 65536",
+    ),
+    "a long announcement": (
+        lambda node: node.announce("t", bytes(65537)),
+        ValueTooLarge,
+        "65537 bytes",
     ),
     "bytes as name": (lambda node: node.get(b"name"), TypeError, "a name is text, not bytes"),
     "a long name": (lambda node: node.set("ü" * 33, b""), ValueError, "66 bytes; at most 64"),
@@ -74,6 +89,20 @@ BAD_CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         "fits in 64 bits",
     ),
     "a text as seq": (lambda node: node.set("n", b"", expect_seq="1"), TypeError, "not str"),
+    "no acks": (lambda node: node.put(b"", acks=0), ValueError, "acks is between 1 and 60, not 0"),
+    "too many acks": (lambda node: node.set("n", b"", acks=61), ValueError, "acks .*, not 61"),
+    "a text as acks": (
+        lambda node: node.announce("t", b"", acks="2"),
+        TypeError,
+        "acks is a whole number, not str",
+    ),
+    "no reads": (lambda node: node.get("n", reads=0), ValueError, "reads is between 1 and 60"),
+    "a text as reads": (lambda node: node.get("n", reads="2"), TypeError, "reads is .* not str"),
+    "a name to forget": (
+        lambda node: node.forget(node.key_of("n")),
+        ValueError,
+        "only a blob is forgotten; what has an author is withdrawn",
+    ),
     "a short target": (lambda node: node.lookup(b"x"), ValueError, "a key or 32 bytes, not 1"),
     "a text as target": (lambda node: node.lookup("x" * 32), TypeError, "a key or bytes, not str"),
     "a slot to a name": (

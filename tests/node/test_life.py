@@ -190,20 +190,29 @@ async def test_a_node_is_started_once_at_a_time() -> None:
         await node.stop()
 
 
-async def test_publications_end_with_the_node() -> None:
+async def test_publications_outlive_a_restart_with_the_store() -> None:
     async with Neighbourhood() as here:
         node = await here.start()
-        await node.put(b"blob")
-        assert (await node.status()).publications == 1
+        receipt = await node.put(b"blob")
         await node.stop()
         await node.start()
-        assert (await node.status()).publications == 0
+        assert (await node.status()).publications == 1
+        assert [published.record.key async for published in node.publications()] == [
+            receipt.key.digest
+        ]
 
 
 class StuckStore(ClosingStore):
     """A disk that never comes back."""
 
-    async def get(self, key: bytes, *, wall: float) -> list[Record]:
+    async def get(
+        self,
+        key: bytes,
+        *,
+        wall: float,
+        after: tuple[bytes, bytes] | None = None,
+        limit: int | None = None,
+    ) -> list[Record]:
         await asyncio.Event().wait()
         raise AssertionError("never set")
 

@@ -94,6 +94,7 @@ async def test_where_we_are_is_what_most_prefixes_say() -> None:
             rng=Random(1),
             wall=here.sim.wall,
             store=None,
+            content=None,
             listener=await here.stranger(),
         )
         reach = Reach(state, server=None)

@@ -8,7 +8,8 @@ import pytest
 
 import kademlia_node
 from kademlia_node.core.contact import Address, Contact
-from kademlia_node.errors import NoAnswer, NotFound
+from kademlia_node.errors import Conflict, NoAnswer, NotFound
+from kademlia_node.node.node import PUBLICATIONS_PER_PAGE
 from kademlia_node.node.receipt import StepOutcome
 from tests.node.network import OPEN, Neighbourhood, contact_of
 
@@ -125,3 +126,35 @@ def test_what_the_verbs_take_and_give_can_be_imported_from_the_package() -> None
     names = {"Invite", "Record", "Store", "Step", "StepOutcome", "PeerRefused", "NotRunning"}
     assert names <= set(kademlia_node.__all__)
     assert all(hasattr(kademlia_node, name) for name in kademlia_node.__all__)
+
+
+async def test_publications_are_everything_that_is_kept_alive() -> None:
+    async with Neighbourhood() as here:
+        alice, _ = await here.grow(2)
+        assert [one async for one in alice.publications()] == []
+        receipts = [await alice.put(b"%d" % number) for number in range(PUBLICATIONS_PER_PAGE)]
+        receipts += [await alice.set("colour", b"blue"), await alice.announce("cars", b"mine")]
+        await alice.forget(receipts.pop(0).key)
+        published = [one async for one in alice.publications()]
+        assert [one.record.key for one in published] == sorted(r.key.digest for r in receipts)
+        assert all(one.renew_at > here.sim.wall() for one in published)
+
+
+async def test_what_a_miss_and_a_conflict_know_is_in_the_error() -> None:
+    async with Neighbourhood() as here:
+        alice, bob = await here.grow(2)
+        with pytest.raises(NotFound) as missed:
+            await alice.get("colour")
+        assert [step.contact for step in missed.value.trace.steps] == [contact_of(bob)]
+        assert not missed.value.withdrawn
+        current = await bob.set("colour", b"red")
+        with pytest.raises(Conflict) as conflict:
+            await alice.set("colour", b"blue", expect_seq=current.seq - 1)
+        assert conflict.value.current is not None
+        assert conflict.value.current.header.seq == current.seq
+        assert conflict.value.current.value == b"red"
+        await bob.withdraw("colour")
+        with pytest.raises(NotFound, match="was withdrawn by its author") as missed:
+            await alice.get("colour")
+        assert missed.value.withdrawn
+        assert missed.value.trace.target == current.key.digest

@@ -53,7 +53,7 @@ async def store(stranger: Stranger, node: Node, record: Record) -> None:
 
 
 def showing(*records: tuple[Header, bytes]) -> Values:
-    return Values((), len(records), b"", tuple(Item(header, value) for header, value in records))
+    return Values((), len(records), None, tuple(Item(header, value) for header, value in records))
 
 
 # --- Found or not -----------------------------------------------------------------------------
@@ -159,7 +159,7 @@ async def test_expired_is_by_the_clock_of_the_reader() -> None:
         assert await bob.get("colour") == b"blue"
         assert await early.get("colour", default=None) is None
         assert await early.get(blob.key, default=None) is None
-        assert (await early.status()).counters["bad_record_expired"] >= 2
+        assert (await early.status()).counters["bad_record_reader_expired"] >= 2
 
 
 async def test_one_expired_entry_does_not_hide_its_neighbours() -> None:
@@ -178,10 +178,10 @@ async def test_one_expired_entry_does_not_hide_its_neighbours() -> None:
 @pytest.mark.parametrize(
     ("lie", "counted"),
     [
-        ("another value", "bad_record_wrong_value"),
-        ("another value, header and all", "bad_record_bad_signature"),
-        ("signed by somebody else", "bad_record_wrong_key"),
-        ("no value", "bad_record_wrong_value"),
+        ("another value", "bad_record_reader_wrong_value"),
+        ("another value, header and all", "bad_record_reader_bad_signature"),
+        ("signed by somebody else", "bad_record_reader_wrong_key"),
+        ("no value", "bad_record_reader_wrong_length"),
     ],
 )
 async def test_a_liar_is_never_believed_and_is_found_out(lie: str, counted: str) -> None:
@@ -202,7 +202,7 @@ async def test_a_liar_is_never_believed_and_is_found_out(lie: str, counted: str)
             "signed by somebody else": showing(
                 (replace(newer.header, author=other.public_key), b"red")
             ),
-            "no value": Values((), 1, b"", (Item(newer.header, None),)),
+            "no value": Values((), 1, None, (Item(newer.header, None),)),
         }[lie]
         liars = nearest(receipt.key, puppets)[:5]
         for liar in liars:

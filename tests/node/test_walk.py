@@ -103,7 +103,8 @@ async def test_a_slow_node_is_not_waited_for_while_there_are_others() -> None:
 
 async def test_a_walk_that_was_left_hears_no_more() -> None:
     """Answers, failures and soft timeouts that come after the end are nobody's business."""
-    async with Neighbourhood(settings=Settings(reads=1)) as here:
+    settings = Settings(reads=1, neighbourhood_s=0)  # else nobody would have to walk
+    async with Neighbourhood(settings=settings) as here:
         puppets = await here.grow_puppets(8)
         receipt = await puppets[0].put(b"blob")
         silent = puppets[1:4]

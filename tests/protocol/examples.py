@@ -20,7 +20,10 @@ from kademlia_node.core.handshake import Admitted, Doorkeeper, Opening
 from kademlia_node.core.identity import Capabilities, Identity, sign_card
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.key import Key, Kind, topic_key
+from kademlia_node.core.manifest import Manifest, Piece
 from kademlia_node.core.message import (
+    Chunk,
+    Chunked,
     ErrorCode,
     FindNode,
     FindValue,
@@ -35,15 +38,17 @@ from kademlia_node.core.message import (
     Refused,
     Request,
     Response,
+    Snapshot,
     Store,
     Stored,
     StoreStatus,
     Values,
 )
 from kademlia_node.core.network import Network
-from kademlia_node.core.record import make_blob, make_entry
+from kademlia_node.core.record import Reason, Record, make_blob, make_entry, make_topic_entry
+from kademlia_node.core.snapshot import Paginator
 from kademlia_node.net import dial, exchange
-from kademlia_node.node import serve, write
+from kademlia_node.node import write
 from kademlia_node.settings import Settings
 from tests.protocol.second_implementation import read_handshake
 
@@ -91,6 +96,32 @@ ENTRY = make_entry(
     network_tag=OPEN.tag,
 )
 BLOB = make_blob(b"hello", expires=WALL + settings.EXPIRY_DEFAULT_S)
+LARGE_BLOB = make_blob(b"large" * 500, expires=WALL + settings.EXPIRY_DEFAULT_S)
+TOPIC = topic_key(b"rendezvous").digest
+
+
+def announced(slot: bytes, value: bytes) -> Record:
+    return make_topic_entry(
+        ALICE.signing,
+        TOPIC,
+        slot=slot,
+        value=value,
+        seq=WALL * 1_000_000,
+        expires=WALL + settings.EXPIRY_DEFAULT_S,
+        network_tag=OPEN.tag,
+    )
+
+
+def page_of(*records: Record) -> bytes:
+    """The page of a topic so small that it has no other."""
+    paginator = Paginator()
+    assert not any(paginator.add(record) for record in records)
+    return paginator.finish() or b""
+
+
+PAGE = page_of(announced(b"long", b"there" * 200), announced(b"short", b"here"))
+MANIFEST = Manifest((Piece(hashlib.sha256(PAGE).digest(), len(PAGE)),))
+SNAPSHOT = Snapshot(MANIFEST.hash, len(MANIFEST.pack()))
 CARD = sign_card(
     BOB,
     (BOB_AT,),
@@ -109,19 +140,26 @@ MESSAGES: dict[str, Request | Response] = {
     "FIND_NODE": ASKED,
     "FIND_NODE.answer": Nodes(NAMED),
     "FIND_VALUE": FindValue(ENTRY.key),
-    "FIND_VALUE.known": FindValue(ENTRY.key, serve.snapshot_hash([ENTRY])),
-    "FIND_VALUE.answer": Values(NAMED, 1, b"", (Item(ENTRY.header, ENTRY.value),)),
-    "FIND_VALUE.nothing": Values(NAMED, 0, b"", ()),
-    "FIND_VALUE.same": Values(NAMED, 1, serve.snapshot_hash([ENTRY]), ()),
+    "FIND_VALUE.known": FindValue(TOPIC, SNAPSHOT.hash),
+    "FIND_VALUE.answer": Values(NAMED, 1, None, (Item(ENTRY.header, ENTRY.value),)),
+    "FIND_VALUE.nothing": Values(NAMED, 0, None, ()),
+    "FIND_VALUE.same": Values(NAMED, 2, SNAPSHOT, ()),
+    "FIND_VALUE.large": Values(NAMED, 1, None, (Item(LARGE_BLOB.header, None),)),
     "STORE": STORE,
     "STORE.expect": Store(ENTRY.key, ENTRY.header, ENTRY.value, expect_seq=0),
     "STORE.blob": Store(BLOB.key, BLOB.header, BLOB.value),
+    "STORE.offer": Store(LARGE_BLOB.key, LARGE_BLOB.header, None),
     "STORE.answer": STORED,
+    "STORE.need": Stored(StoreStatus.NEED, None, NAMED),
+    "STORE.bad": Stored(StoreStatus.BAD, reason=Reason.WRONG_KEY),
     "STORE.too_far": Stored(StoreStatus.TOO_FAR, None, NAMED),
     "STORE.old": Stored(StoreStatus.OLD, ENTRY.header, NAMED[:1]),
     "PROBE": Probe(),
     "PROBE.other": Probe(NAMED[0]),
     "PROBE.answer": Probed(accepted=True),
+    "CHUNK": Chunk(SNAPSHOT.hash, 0),
+    "CHUNK.answer": Chunked(MANIFEST.pack()),
+    "CHUNK.lacking": Chunked(None),
     "error": Refused(ErrorCode.BUSY, "too many requests"),
 }
 
@@ -239,10 +277,10 @@ def examples() -> dict[str, Section]:
         "key": ENTRY.key,
         "key_text": str(Key(Kind.ENTRY, ENTRY.key)),
         "header": ENTRY.header.pack(),
-        "snapshot": serve.snapshot_hash([ENTRY]),
     }
     blob: Section = {"value": BLOB.value, "key": BLOB.key, "header": BLOB.header.pack()}
-    topic: Section = {"topic": "rendezvous", "key": topic_key(b"rendezvous").digest}
+    topic: Section = {"topic": "rendezvous", "key": TOPIC}
+    topic |= {"page": PAGE, "manifest": MANIFEST.pack(), "snapshot": SNAPSHOT.hash}
     sections: dict[str, Section] = {
         "open_network": network(OPEN),
         "private_network": network(PRIVATE),

@@ -127,13 +127,31 @@ def open_data(key: bytes, datagram: bytes) -> bytes:
     return ChaCha20Poly1305(key).decrypt(nonce, datagram[17:], datagram[:17])
 
 
+def read_manifest(packed: bytes) -> list[tuple[bytes, int]]:
+    """Section 9: hash and length of each piece."""
+    assert packed[0] == 1
+    return list(struct.iter_unpack(">32sI", packed[1:]))
+
+
+def read_page(page: bytes) -> list[tuple[bytes, bytes | None]]:
+    """Section 9: header and value of each record; None where the value was left out."""
+    items: list[tuple[bytes, bytes | None]] = []
+    while page:
+        header, page = page[1 : 1 + page[0]], page[1 + page[0] :]
+        (length,) = struct.unpack_from(">H", page)
+        value = None if length == 0xFFFF else page[2 : 2 + length]
+        items.append((header, value))
+        page = page[2 + len(value or b"") :]
+    return items
+
+
 def verify_record(tag: bytes, key: bytes, header: bytes, value: bytes) -> None:
     """Section 11; raises InvalidSignature."""
     kind, flags, expires, length, value_hash = struct.unpack_from(">BBQI32s", header)
     author, seq, signature = struct.unpack_from(">32sQ64s", header, 46)
     slot = header[150:]
     assert (length, value_hash) == (len(value), sha256(value))
-    assert key == sha256(b"\x02", author, slot)
+    assert kind != 2 or key == sha256(b"\x02", author, slot)
     signed = b"kad1-record" + tag + key + bytes([kind, flags]) + sha256(slot)
     signed += struct.pack(">QQI", seq, expires, length) + value_hash
     Ed25519PublicKey.from_public_bytes(author).verify(signature, signed)

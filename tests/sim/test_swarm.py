@@ -44,7 +44,7 @@ async def test_a_thousand_nodes_find_the_true_closest(loss: float, least: float)
 @pytest.mark.net  # starts processes, which virtual time cannot wait for
 def test_one_seed_is_one_run_whatever_the_hash_seed() -> None:
     def digest(hash_seed: str, seed: str = "7") -> str:
-        command = [sys.executable, "scripts/_simulate.py", seed, "--json"]
+        command = [sys.executable, "scripts/_simulate.py", "lookups", seed, "--json"]
         options = ["--nodes=24", "--lookups=10", "--settle=60", "--loss=0.05"]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         ran = subprocess.run(

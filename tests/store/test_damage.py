@@ -17,7 +17,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from kademlia_node.errors import SetupError
-from kademlia_node.store.base import Outcome
+from kademlia_node.store.base import Outcome, Published, place_of
 from kademlia_node.store.disk import DiskStore
 from tests.store.disks import BLOBS, fill, log_of, opened
 from tests.store.records import OWN_ID, ROOMY, WALL, blob, by_distance, entry, held, put, room_for
@@ -139,6 +139,24 @@ async def test_a_row_whose_header_makes_no_sense_is_passed_over(path: Path) -> N
         assert await put(store, nearest) is Outcome.STORED  # `near` goes: `far` is not seen
         assert await held(store) == [nearest]
         assert await store.sweep(wall=WALL + 3600) == 2  # but here it is
+
+
+async def test_rows_that_make_no_sense_end_no_listing(path: Path) -> None:
+    records = sorted(BLOBS, key=place_of)
+    async with opened(path) as store:
+        for record in records:
+            await put(store, record)
+            await store.publications.keep(Published(record, WALL))
+    with closing(sqlite3.connect(path)) as connection:
+        for table in ("record", "publication"):
+            query = f"UPDATE {table} SET header = x'00' WHERE key < ?"
+            connection.execute(query, (records[-1].key,))
+        connection.commit()
+    async with opened(path) as store:
+        last = Published(records[-1], WALL)
+        assert await store.page(limit=1, wall=WALL) == [last.record]
+        assert await store.publications.page(limit=1) == [last]
+        assert await store.publications.due(wall=WALL, limit=1) == [last]
 
 
 async def test_damage_that_shows_later_is_an_error(path: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import stat
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 
 from kademlia_node.errors import SetupError
 from kademlia_node.store.base import Answer, Outcome, Published, Usage, place_of
+from kademlia_node.store.disk import DiskStore
 from kademlia_node.store.schema import Durability
 from tests.store.disks import BLOBS, file_size_limit, fill, log_of, opened
 from tests.store.records import (
@@ -58,7 +60,7 @@ async def test_all_is_there_after_reopening(path: Path, durability: Durability) 
         usage = await store.usage()
     async with opened(path, durability=durability) as store:
         assert await store.page(limit=9, wall=WALL) == records
-        assert await store.publications.load() == [published]
+        assert await store.publications.page(limit=99) == [published]
         assert await store.usage() == usage
         assert store.set_aside is None
 
@@ -130,6 +132,18 @@ async def test_a_caller_that_gave_up_disturbs_nobody(path: Path) -> None:
         assert failing.cancelled()
 
 
+async def test_an_opening_that_is_cancelled_lets_go_of_the_file(path: Path) -> None:
+    for steps in range(1, 20):
+        opening = asyncio.create_task(DiskStore.open(path, own_id=OWN_ID, settings=ROOMY))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        opening.cancel()
+        with suppress(asyncio.CancelledError):
+            await (await opening).close()
+        async with opened(path):
+            pass
+
+
 async def test_closing_waits_for_what_was_asked_before(path: Path) -> None:
     async with opened(path) as store, asyncio.TaskGroup() as tasks:
         puts = [tasks.create_task(put(store, record)) for record in BLOBS]
@@ -182,8 +196,23 @@ async def test_a_full_disk_refuses_the_new_and_keeps_the_old(
             with pytest.raises(SetupError, match="free some space"):
                 await store.publications.drop(published.place)
             assert await store.usage() == Usage(1, 4 + OVERHEAD)
-        assert await store.publications.load() == [published]
+        assert await store.publications.page(limit=99) == [published]
     assert len(caplog.records) == 1  # and not one for each refusal
+
+
+async def test_a_full_disk_refuses_offers_that_need_writing(path: Path) -> None:
+    old, renewed, other = blob(b"v" * 1000), blob(b"v" * 1000, ttl=7200), BLOBS[0]
+    async with opened(path) as store:
+        await put(store, old)
+        with file_size_limit(log_of(path).stat().st_size):
+            for record, outcome in ((renewed, Outcome.FULL), (other, Outcome.WANTED)):
+                answer = await store.offer(record.key, record.header, charged_to=PREFIX, wall=WALL)
+                assert answer == Answer(outcome, None)
+            assert await held(store) == [old]
+        answer = await store.offer(renewed.key, renewed.header, charged_to=PREFIX, wall=WALL)
+        assert answer == Answer(Outcome.HAVE, old.header)
+    async with opened(path) as store:
+        assert await held(store) == [renewed]
 
 
 async def test_a_disk_with_room_again_is_written_again(
@@ -236,7 +265,7 @@ async def test_a_backup_is_a_store(path: Path, tmp_path: Path) -> None:
         await put(store, BLOBS[1])
     async with opened(copy) as store:
         assert await held(store) == [BLOBS[0]]
-        assert await store.publications.load() == [published]
+        assert await store.publications.page(limit=99) == [published]
         assert store.set_aside is None
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 

@@ -1,0 +1,171 @@
+"""Handing out a record: who is responsible for it, and do they have it now.
+
+Responsible nodes are found in the cheapest way that is still true: those who held the record when
+it was last written; where many records are written, those whom a walk nearby has just found; or a
+walk of our own. The first two cost one round trip. They are believed only if enough of them take
+the record and none of their answers names a node that is nearer to the key than they are; otherwise
+we walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from kademlia_node.core.contact import Contact
+from kademlia_node.core.ids import point
+from kademlia_node.core.key import Key
+from kademlia_node.core.message import FindNode
+from kademlia_node.core.neighbourhood import Found
+from kademlia_node.core.record import Record
+from kademlia_node.core.replica import SPACE, choose_replicas
+from kademlia_node.node.deposit import Deposit
+from kademlia_node.node.receipt import Receipt, Trace
+from kademlia_node.node.state import NodeState
+from kademlia_node.node.walk import Walk
+
+
+class HandOut:
+    """One record handed out once: `await run()`, then read `deposit` and `receipt`.
+
+    Args:
+        state: the node that writes.
+        key: of the record.
+        record: signed.
+        expect_seq: ask everybody to refuse it unless their version has this seq.
+        acks: how many replicas to wait for; `copies` of the network by default.
+        known: who held the record when we wrote it last.
+        nearby: trust a walk of the last minutes to a neighbouring key.
+        on_over: told the replicas when the last of them has answered, perhaps after `run`.
+    """
+
+    def __init__(
+        self,
+        state: NodeState,
+        key: Key,
+        record: Record,
+        *,
+        expect_seq: int | None = None,
+        acks: int | None = None,
+        known: Sequence[Contact] = (),
+        nearby: bool = False,
+        on_over: Callable[[Sequence[Contact]], None] = lambda _: None,
+    ) -> None:
+        self._state = state
+        self._key = key
+        self._record = record
+        self._expect_seq = expect_seq
+        self._copies = state.network.copies
+        self._acks = self._copies if acks is None else acks
+        self._known = known
+        self._nearby = nearby
+        self._on_over = on_over
+        self._paths: dict[Contact, int] = {}
+        self._trace = Trace(key.digest)
+        self.deposit = Deposit(state, record, expect_seq=expect_seq, trace=self._trace)
+
+    async def run(self) -> None:
+        """Hand it out; raises nothing for those who do not take it."""
+        started = self._state.loop.time()
+        try:
+            if not await self._to_those_known():
+                await self._to_those_found()
+        finally:
+            self.deposit.when_over(self._conclude)
+        self._trace.duration_s = self._state.loop.time() - started
+
+    @property
+    def receipt(self) -> Receipt:
+        """What has come of it so far."""
+        return Receipt(
+            key=self._key,
+            seq=self._record.header.seq,
+            expires=self._record.header.expires,
+            copies=self._copies,
+            replicas=tuple(self.deposit.replicas),
+            refused=dict(self.deposit.refused),
+            trace=self._trace,
+        )
+
+    # --- Ways to the responsible nodes ------------------------------------------------------------
+
+    async def _to_those_known(self) -> bool:
+        """Whether they were enough: `copies` took it, and they know of nobody nearer."""
+        known = list(self._known) or (self._found_nearby() if self._nearby else [])
+        if not known:
+            return False
+        await self._give_to(self._chosen_of(known), spares=())
+        deposit, goal = self.deposit, point(self._key.digest)
+        if deposit.newest is not None or deposit.conflict:
+            return True  # there is a later version: that is what this write has to hear
+        enough = min(self._acks, self._copies)
+        if len(deposit.replicas) < enough:
+            return False
+        reach = sorted(contact.point ^ goal for contact in deposit.replicas)[: self._copies][-1]
+        strangers = [c for c in deposit.named if c not in known and c != self._state.contact]
+        return all(contact.point ^ goal > reach for contact in strangers)
+
+    def _found_nearby(self) -> list[Contact]:
+        """Those whom a walk nearby has found lately."""
+        found = self._state.neighbourhoods.near(
+            self._key.digest,
+            count_min=self._copies,
+            reach=self._reach(),
+            now=self._state.loop.time(),
+        )
+        self._paths |= {one.contact: one.path for one in found}
+        return [one.contact for one in found]
+
+    async def _to_those_found(self) -> None:
+        """Walk to the key, and give it to whoever of those found does not have it yet."""
+        state, digest = self._state, self._key.digest
+        walk = Walk(state, digest, FindNode(digest), radius=self._reach(), trace=self._trace)
+        await walk.run()
+        found = walk.closest(
+            max(state.settings.region_copies_factor * self._copies, state.settings.k)
+        )
+        self._paths |= {contact: walk.path_of(contact) for contact in found}
+        chosen = self._chosen_of(found)
+        spares = [] if self._expect_seq else [c for c in found if c not in chosen]
+        await self._give_to(chosen, spares=spares)
+
+    def _reach(self) -> int:
+        """How far from the key the size of the network lets us expect responsible nodes."""
+        size = self._state.size.estimate
+        return min(int(self._copies * SPACE / size), SPACE - 1) if size else 0
+
+    def _chosen_of(self, found: Sequence[Contact]) -> list[Contact]:
+        """Whom to give it to, ourselves perhaps among them."""
+        state, goal = self._state, point(self._key.digest)
+        candidates = {*found, state.contact} if state.is_server else set(found)
+        return choose_replicas(
+            self._key.digest,
+            sorted(candidates, key=lambda contact: contact.point ^ goal),
+            copies=self._copies,
+            network_size=state.size.estimate,
+            factor=state.settings.region_copies_factor,
+            rng=state.rng,
+        )
+
+    async def _give_to(self, chosen: Sequence[Contact], *, spares: Sequence[Contact]) -> None:
+        """Ask the chosen; those who were asked in vain before have spares in their places."""
+        deposit, here = self.deposit, self._state.contact
+        ours = here in chosen and here not in deposit.replicas
+        places = sum(contact not in deposit.replicas for contact in chosen) - ours
+        asked = {*deposit.replicas, *deposit.refused, here}
+        fresh = [contact for contact in (*chosen, *spares) if contact not in asked]
+        wanted = self._acks - len(deposit.replicas) - ours
+        await deposit.to(fresh[:places], spares=fresh[places:], acks=max(wanted, 1))
+        if ours and not deposit.conflict:
+            await deposit.keep_here()
+
+    def _conclude(self) -> None:
+        """Reads of this key need no walk for a while."""
+        self._on_over(self.deposit.replicas)
+        holders = [
+            Found(contact, self._paths.get(contact, 0))
+            for contact in self.deposit.replicas
+            if contact != self._state.contact
+        ]
+        if holders:
+            now = self._state.loop.time()
+            self._state.neighbourhoods.on_holders(self._key.digest, holders, now=now)

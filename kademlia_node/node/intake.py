@@ -1,0 +1,109 @@
+"""Long values that were offered to us: weighed by their header, fetched from the writer, filed.
+
+The writer is answered NEED at once and asks again later; what it then hears is what the store says
+of the same header. So nothing is remembered here of a fetch that is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from dataclasses import dataclass
+
+from kademlia_node.core.contact import Contact
+from kademlia_node.core.manifest import Piece
+from kademlia_node.core.message import Stored, StoreStatus
+from kademlia_node.core.pull import Fate
+from kademlia_node.core.record import Header, Reason, Record, check_value
+from kademlia_node.errors import BadRecord
+from kademlia_node.node.pulling import pull_to_end
+from kademlia_node.node.state import NodeState
+
+log = logging.getLogger(__name__)
+
+Mark = tuple[bytes, bytes, bytes, tuple[int, bytes, int, int]]
+"""Key, author, slot and version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """A record whose header was judged and whose value `writer` has."""
+
+    writer: Contact
+    key: bytes
+    header: Header
+    charged_to: bytes
+    expect_seq: int | None
+
+    @property
+    def mark(self) -> Mark:
+        """What makes two offers the same, whoever makes them and however long they are to live."""
+        return self.key, self.header.author, self.header.slot, self.header.version
+
+
+class Intake:
+    """The values being fetched, at most `pulls_max`, and `pulls_per_peer_max` of one writer."""
+
+    def __init__(self, state: NodeState) -> None:
+        self._state = state
+        self._under_way: dict[Mark, asyncio.Task[None]] = {}
+        self._by_writer: Counter[bytes] = Counter()
+
+    async def take(self, offered: Offered, tasks: asyncio.TaskGroup) -> Stored:
+        """What becomes of an offer: refused, known, or about to be fetched in one of `tasks`."""
+        state, settings, writer = self._state, self._state.settings, offered.writer.id
+        if offered.mark in self._under_way:
+            return Stored(StoreStatus.NEED)
+        answer = await state.store.offer(
+            offered.key,
+            offered.header,
+            charged_to=offered.charged_to,
+            wall=state.wall(),
+            expect_seq=offered.expect_seq,
+        )
+        stored = state.answer_of(offered.header, answer)
+        if stored.status is not StoreStatus.NEED or offered.mark in self._under_way:
+            return stored
+        if (
+            len(self._under_way) >= settings.pulls_max
+            or self._by_writer[writer] >= settings.pulls_per_peer_max
+        ):
+            return Stored(StoreStatus.BUSY)
+        self._by_writer[writer] += 1
+        self._under_way[offered.mark] = tasks.create_task(self._fetch(offered))
+        return stored
+
+    async def _fetch(self, offered: Offered) -> None:
+        """A store that fails is the operator's to mend, here as in `serve`."""
+        state = self._state
+        try:
+            record = await self._pulled(offered)
+            if record is not None:
+                await state.keep(
+                    record, charged_to=offered.charged_to, expect_seq=offered.expect_seq
+                )
+        except BadRecord as error:
+            state.count_bad(error, by="storer")
+        except Exception:
+            log.exception("an offered record could not be kept")
+            state.counts["serving_failed"] += 1
+        finally:
+            del self._under_way[offered.mark]
+            self._by_writer[offered.writer.id] -= 1
+            if not self._by_writer[offered.writer.id]:
+                del self._by_writer[offered.writer.id]
+
+    async def _pulled(self, offered: Offered) -> Record | None:
+        """The whole record, or None if its writer does not give it; raises BadRecord."""
+        header, counts = offered.header, self._state.counts
+        piece = Piece(header.value_hash, header.length)
+        pulling = await pull_to_end(self._state, offered.writer, piece)
+        if pulling.fate is Fate.LIED:
+            raise BadRecord(Reason.WRONG_VALUE)
+        if pulling.fate is not Fate.WHOLE:
+            counts["offers_not_fetched"] += 1
+            return None
+        check_value(offered.key, header, value=pulling.content)
+        counts["offers_fetched"] += 1
+        return Record(offered.key, header, pulling.content)

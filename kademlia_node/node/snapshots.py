@@ -1,0 +1,214 @@
+"""Snapshots: what we hold under a key, in a form that readers fetch page by page (`core.snapshot`).
+
+A few records go into one answer and need no snapshot. Of more, the pages are made when somebody
+asks and kept until something changes, in steps, so that a large topic holds up nobody. One that
+changes all the time is paged anew at most so often that it takes a tenth of a core; meanwhile
+readers get the pages of a moment ago.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from kademlia_node.core.key import Kind
+from kademlia_node.core.manifest import Manifest, Piece
+from kademlia_node.core.message import Snapshot
+from kademlia_node.core.record import Record, merge
+from kademlia_node.core.snapshot import Paginator, first_header
+from kademlia_node.node.contents import Contents
+from kademlia_node.settings import MANIFEST_PIECES_MAX, VALUES_BYTES_MAX, Settings
+from kademlia_node.store.base import Store
+
+FEW: Final = VALUES_BYTES_MAX // 150  # more signed records than this never fit one answer
+STEP: Final = 256  # records read between two looks at the event loop
+TOPICS_MAX: Final = 256  # whose snapshots are remembered
+Spot = tuple[bytes, bytes]
+"""(author, slot)."""
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is under a key. `records` are all, or the first few of `count` and there is a snapshot.
+
+    The snapshot is None where nobody needs one.
+    """
+
+    records: list[Record]
+    count: int
+    snapshot: Snapshot | None = None
+
+
+@dataclass(slots=True)
+class _Built:
+    """The pages of one topic: `starts` tells with which record each of them begins.
+
+    `read` counts the records that were read for it, `manifest` is the packed list of the pages.
+    """
+
+    view: View
+    born: float
+    read: int
+    starts: dict[bytes, Spot]
+    manifest: bytes = b""
+    stale: bool = False
+
+    @property
+    def contents(self) -> list[bytes]:
+        """The hashes of the manifest and of the pages."""
+        snapshot = self.view.snapshot
+        return [*self.starts, snapshot.hash] if snapshot else []
+
+
+class Snapshots:
+    """The snapshots of one node."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        contents: Contents,
+        settings: Settings,
+        wall: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._contents = contents
+        self._settings = settings
+        self._wall = wall
+        self._clock = asyncio.get_running_loop().time
+        self._built: OrderedDict[bytes, _Built] = OrderedDict()
+        self._building: dict[bytes, asyncio.Future[View | None]] = {}
+        self._changed: set[bytes] = set()  # of those that are being built
+        self._pages: dict[bytes, bytes] = {}  # pages and manifests, to the key of their topic
+
+    def on_change(self, key: bytes) -> None:
+        """Something was filed under the key."""
+        if key in self._building:
+            self._changed.add(key)
+        if built := self._built.get(key):
+            built.stale = True
+
+    async def view(self, key: bytes) -> View:
+        """What is held under a key."""
+        first = await self._store.get(key, wall=self._wall(), limit=FEW + 1)
+        if len(first) <= FEW:
+            records = merge(first)
+            return View(records, len(records))
+        view = self._usable(key)
+        while view is None:
+            if (building := self._building.get(key)) is not None:
+                view = await building  # None: whoever built it has failed
+            else:
+                view = await self._build_for_all(key)
+        return view
+
+    def of_few(self, records: list[Record]) -> Snapshot:
+        """The snapshot of records that are few and yet too large for one answer."""
+        paginator = Paginator()
+        pages = [paginator.add(record) for record in records] + [paginator.finish()]
+        pieces = tuple(self._keep(page)[0] for page in pages if page)
+        return self._name(Manifest(pieces).pack())
+
+    async def page(self, page_hash: bytes, offset: int) -> bytes | None:
+        """A page or manifest that is no longer at hand, made again; a loader of `Contents`."""
+        key = self._pages.get(page_hash)
+        if key is None or offset:
+            return None
+        built = self._built[key]
+        start = built.starts.get(page_hash)
+        page = built.manifest if start is None else await self._page_from(key, start)
+        return page if page and hashlib.sha256(page).digest() == page_hash else None
+
+    async def _page_from(self, key: bytes, start: Spot) -> bytes | None:
+        """The page that begins with this record, as it is now."""
+        first = await self._store.get_one(key, author=start[0], slot=start[1], wall=self._wall())
+        if first is None:
+            return None
+        paginator = Paginator()
+        page = paginator.add(first)
+        async for record in self._records(key, after=start):
+            if page is not None:
+                return page
+            page = paginator.add(record)
+        return page or paginator.finish()
+
+    def _usable(self, key: bytes) -> View | None:
+        built = self._built.get(key)
+        if built is None:
+            return None
+        age = self._clock() - built.born
+        pause_s = built.read * self._settings.snapshot_entry_s
+        too_old = age >= self._settings.snapshot_max_age_s or (built.stale and age >= pause_s)
+        return None if too_old else built.view
+
+    async def _build_for_all(self, key: bytes) -> View:
+        """Build it, on behalf of everybody who asks meanwhile."""
+        view = None
+        building = self._building[key] = asyncio.get_running_loop().create_future()
+        try:
+            built = await self._build(key)
+            built.stale = key in self._changed
+            self._file(key, built)
+            view = built.view
+        finally:
+            self._changed.discard(key)
+            del self._building[key]
+            building.set_result(view)
+        return view
+
+    def _file(self, key: bytes, built: _Built) -> None:
+        self._forget(key)
+        self._built[key] = built
+        self._pages |= dict.fromkeys(built.contents, key)
+        if len(self._built) > TOPICS_MAX:
+            self._forget(next(iter(self._built)))
+
+    def _forget(self, key: bytes) -> None:
+        if built := self._built.pop(key, None):
+            for content in built.contents:
+                self._pages.pop(content, None)
+
+    async def _build(self, key: bytes) -> _Built:
+        """Read all records in steps; those of a proven kind are few and leave the rest out."""
+        born, count, paginator = self._clock(), 0, Paginator()
+        proven: list[Record] = []
+        first: list[Record] = []
+        pages: list[tuple[Piece, Spot]] = []
+        async for record in self._records(key):
+            if record.header.kind is not Kind.TOPIC:
+                proven.append(record)
+                continue
+            count += 1
+            if len(first) < FEW:
+                first.append(record)
+            if page := paginator.add(record):
+                pages.append(self._keep(page))
+        if page := paginator.finish():
+            pages.append(self._keep(page))
+        read = len(proven) + count
+        if proven:
+            proven = merge(proven)
+            return _Built(View(proven, len(proven)), born, read, {})
+        del pages[MANIFEST_PIECES_MAX:]
+        manifest = Manifest(tuple(piece for piece, _ in pages)).pack()
+        view = View(first, count, self._name(manifest))
+        return _Built(view, born, read, {piece.hash: spot for piece, spot in pages}, manifest)
+
+    async def _records(self, key: bytes, *, after: Spot | None = None) -> AsyncIterator[Record]:
+        """In steps of STEP, between which others have their turn."""
+        while records := await self._store.get(key, wall=self._wall(), after=after, limit=STEP):
+            for record in records:
+                yield record
+            after = records[-1].header.author, records[-1].header.slot
+            await asyncio.sleep(0)
+
+    def _keep(self, page: bytes) -> tuple[Piece, Spot]:
+        header = first_header(page)
+        return Piece(self._contents.keep(page), len(page)), (header.author, header.slot)
+
+    def _name(self, manifest: bytes) -> Snapshot:
+        return Snapshot(self._contents.keep(manifest), len(manifest))

@@ -1,0 +1,457 @@
+"""Renewal: over restarts, paced, jittered, at the price of one round trip, and when it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from kademlia_node.core.key import Key
+from kademlia_node.core.message import Request, Response, Store, Stored, StoreStatus
+from kademlia_node.errors import SetupError
+from kademlia_node.node.node import Node
+from kademlia_node.settings import EXPIRY_DEFAULT_S, FORGOTTEN_AFTER_S, TOMBSTONE_S, Settings
+from kademlia_node.store.base import Place, Published
+from kademlia_node.store.memory import MemoryPublications, MemoryStore
+from tests.node.network import DAY, HOUR, PRIVATE, SILENCE, Neighbourhood, nearest
+
+CALM = Settings(  # for long runs: fewer chores
+    liveness_s=DAY,
+    check_every_s=HOUR,
+    refresh_every_s=HOUR,
+    refresh_s=DAY,
+    probe_s=DAY,
+    sweep_s=HOUR,
+    join_retry_max_s=600,
+    renew_every_s=300,
+)
+HOURLY = replace(CALM, renew_after_s=HOUR)
+LONG = bytes(range(256)) * 100
+
+
+class Member:
+    """A node with a disk, so to speak: its identity and its store outlast its runs."""
+
+    def __init__(self, here: Neighbourhood, **options: Any) -> None:
+        self._here = here
+        self.identity = here.new_identity()
+        self.store = MemoryStore(self.identity.id, settings=CALM)
+        self._options = {"server": False, "identity": self.identity, "store": self.store, **options}
+
+    async def start(self, **options: Any) -> Node:
+        return await self._here.start(**{**self._options, **options})
+
+
+async def expiry(here: Neighbourhood, holder: Node, key: Key) -> int | None:
+    return next((record.header.expires for record in await here.held(holder, key)), None)
+
+
+async def publications(node: Node) -> list[Published]:
+    return [published async for published in node.publications()]
+
+
+def refuse_stores(request: Request) -> Response | None:
+    return Stored(StoreStatus.QUOTA) if isinstance(request, Store) else None
+
+
+# --- Over restarts ----------------------------------------------------------------------------
+
+
+async def test_everything_published_is_renewed_after_a_restart() -> None:
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(4)
+        member = Member(here)
+        node = await member.start()
+        receipts = [
+            await node.set("name of all", b"common"),
+            await node.set("own name", b"own", own=True),
+            await node.announce("cars", b"mine", slot="one"),
+            await node.put(b"blob"),
+            await node.put(LONG),
+            await node.set("long", LONG),
+        ]
+        await node.stop()
+        await asyncio.sleep(20 * HOUR)
+        await member.start()
+        await asyncio.sleep(26 * HOUR)
+        for receipt in receipts:
+            for holder in nearest(receipt.key, here.nodes[:4])[: PRIVATE.copies]:
+                expires = await expiry(here, holder, receipt.key)
+                assert expires is not None
+                assert expires > receipt.expires + 20 * HOUR
+
+
+@pytest.mark.parametrize("value", [b"blue", LONG], ids=["short", "long"])
+async def test_who_was_off_for_five_days_brings_everything_back(value: bytes) -> None:
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(3)
+        member = Member(here)
+        node = await member.start()
+        named, blob = await node.set("colour", value), await node.put(value)
+        await node.stop()
+        await asyncio.sleep(5 * DAY)
+        assert await here.nodes[0].get("colour", default=None) is None
+        await member.start()
+        await asyncio.sleep(600)
+        record, _ = await here.nodes[0].get_record("colour")
+        assert record is not None
+        assert (record.value, record.header.seq) == (value, named.seq)
+        assert await here.nodes[0].get(blob.key) == value
+
+
+@pytest.mark.parametrize("away_s", [10 * DAY, 20 * DAY], ids=["tombstone alive", "tombstone gone"])
+async def test_who_was_off_for_long_brings_back_nothing_that_was_withdrawn(away_s: float) -> None:
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(3)
+        member = Member(here)
+        node = await member.start()
+        key = (await node.set("colour", b"blue")).key
+        await node.stop()
+        await asyncio.sleep(HOUR)
+        await here.nodes[0].withdraw("colour")
+        await asyncio.sleep(away_s)
+        assert bool(await here.holders(key)) == (away_s < TOMBSTONE_S)
+        node = await member.start()
+        await asyncio.sleep(2 * HOUR)
+        assert await here.nodes[1].get("colour", default=None) is None
+        assert await publications(node) == []
+
+
+async def test_what_was_not_renewed_for_so_long_is_dropped_but_for_blobs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nobody can withdraw a blob."""
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(3)
+        member = Member(here)
+        node = await member.start()
+        await node.set("colour", b"blue")
+        await node.announce("cars", b"mine")
+        blob = await node.put(b"blob")
+        await node.stop()
+        await asyncio.sleep(FORGOTTEN_AFTER_S + 6 * HOUR)
+        node = await member.start()
+        with caplog.at_level(logging.WARNING):
+            await asyncio.sleep(600)
+        assert [one.record.key for one in await publications(node)] == [blob.key.digest]
+        assert await here.nodes[0].get(blob.key) == b"blob"
+        assert (await node.status()).counters["publications_dropped"] == 2
+        assert caplog.text.count("not renewed for so long") == 2
+
+
+async def test_what_is_another_authors_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """As after a change of the identity, while the store stayed."""
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(3)
+        member = Member(here)
+        node = await member.start()
+        await node.set("colour", b"own", own=True)
+        common = await node.set("colour", b"common")
+        await node.stop()
+        await asyncio.sleep(DAY)
+        node = await member.start(identity=here.new_identity())
+        with caplog.at_level(logging.WARNING):
+            await asyncio.sleep(600)
+        assert [one.record.key for one in await publications(node)] == [common.key.digest]
+        assert "its author's key" in caplog.text
+        assert await here.nodes[0].get("colour") == b"common"
+
+
+# --- Pace -------------------------------------------------------------------------------------
+
+
+async def test_two_hundred_at_once_are_renewed_a_few_at_a_time() -> None:
+    async with Neighbourhood(settings=CALM) as here:
+        puppets = await here.grow_puppets(3)
+        member = Member(here, settings=replace(CALM, check_every_s=10, renew_every_s=60))
+        node = await member.start()
+        for number in range(200):
+            await node.put(b"%d" % number)
+        await node.stop()
+        await asyncio.sleep(26 * HOUR)
+        stores: list[float] = []
+        loop = asyncio.get_running_loop()
+
+        def note(request: Request) -> Response | None:
+            if isinstance(request, Store):
+                stores.append(loop.time())
+            return None
+
+        puppets[0].answer = note
+        node = await member.start()
+        await asyncio.sleep(120)
+        assert len(stores) == 200
+        busiest = max(sum(0 <= later - one < 0.5 for later in stores) for one in stores)
+        assert 2 <= busiest <= CALM.renewals_at_once
+        runs, age_s = (await node.status()).chores["check"]  # had its turn meanwhile
+        assert runs >= 8
+        assert age_s is not None
+        assert age_s < 15
+
+
+async def test_the_next_renewals_are_spread_over_a_tenth_either_way() -> None:
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(2)
+        node = await Member(here).start()
+        after = []
+        for number in range(100):
+            await node.put(b"%d" % number)
+        for published in await publications(node):
+            written = published.record.header.expires - EXPIRY_DEFAULT_S
+            after.append((published.renew_at - written) / CALM.renew_after_s)
+        assert all(0.9 <= share <= 1.1001 for share in after)
+        assert min(after) < 0.93
+        assert max(after) > 1.07
+
+
+# --- Price ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("value", [b"blue", LONG], ids=["short", "long"])
+async def test_a_renewal_is_one_store_for_each_copy_in_one_round_trip(value: bytes) -> None:
+    async with Neighbourhood(settings=HOURLY) as here:
+        await here.grow(12)
+        node = await Member(here).start(settings=HOURLY)
+        await node.set("colour", value)
+        await node.put(value)
+        await asyncio.sleep(10 * HOUR)
+        cost = (await node.status()).operations["renew"]
+        assert cost.count >= 16
+        assert cost.requests == PRIVATE.copies * cost.count
+        assert cost.round_trips == cost.count
+
+
+async def test_a_renewal_reaches_the_true_closest_when_they_have_changed() -> None:
+    async with Neighbourhood(settings=HOURLY) as here:
+        await here.grow(10)
+        node = await Member(here).start(settings=HOURLY)
+        key = (await node.set("colour", b"blue")).key
+        await nearest(key, here.nodes[:10])[0].stop()
+        await here.grow(6)
+        await asyncio.sleep(3 * HOUR)
+        alive = [one for one in here.nodes if one is not node]
+        alive.remove(nearest(key, here.nodes[:10])[0])
+        for holder in nearest(key, alive)[: PRIVATE.copies]:
+            expires = await expiry(here, holder, key)
+            assert expires is not None
+            assert expires > here.sim.wall() + EXPIRY_DEFAULT_S - 2 * HOUR
+
+
+# --- When it fails ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("server", [False, True], ids=["client", "server"])
+async def test_while_nobody_is_reachable_nothing_is_lost(*, server: bool) -> None:
+    """A server keeps a copy itself, and knows that this is not enough."""
+    async with Neighbourhood(settings=HOURLY) as here:
+        await here.grow(3)
+        node = await Member(here).start(settings=HOURLY, server=server)
+        receipts = [await node.put(b"%d" % number) for number in range(20)]
+        here.sim.unplug(node.address)
+        await asyncio.sleep(3 * HOUR)
+        assert len(await publications(node)) == 20
+        here.sim.plug(node.address)
+        await asyncio.sleep(HOUR / 2)
+        for receipt in receipts:
+            servers = here.nodes if server else here.nodes[:3]
+            for holder in nearest(receipt.key, servers)[: PRIVATE.copies]:
+                expires = await expiry(here, holder, receipt.key)
+                assert expires is not None
+                assert expires > receipt.expires + 2 * HOUR
+
+
+async def test_a_node_that_never_knew_anybody_renews_what_it_holds_itself() -> None:
+    async with Neighbourhood(settings=CALM) as here:
+        node = await here.start()
+        receipts = [await node.put(b"%d" % number) for number in range(20)]
+        await asyncio.sleep(4 * DAY)
+        for number, receipt in enumerate(receipts):
+            assert await node.get(receipt.key) == b"%d" % number
+
+
+async def test_what_everybody_refuses_makes_way_for_the_others() -> None:
+    """The first eight would be the first eight of each round."""
+    async with Neighbourhood(settings=HOURLY) as here:
+        (puppet,) = await here.grow_puppets(1)
+        node = await Member(here).start(settings=HOURLY)
+        refused = [await node.put(b"refused %d" % number) for number in range(12)]
+        await asyncio.sleep(60)
+        taken = await node.put(b"taken")
+        unwanted = {receipt.key.digest for receipt in refused}
+        puppet.answer = lambda request: (
+            refuse_stores(request)
+            if isinstance(request, Store) and request.key in unwanted
+            else None
+        )
+        await asyncio.sleep(3 * HOUR)
+        expires = await expiry(here, puppet, taken.key)
+        assert expires is not None
+        assert expires > taken.expires + HOUR
+        assert await expiry(here, puppet, refused[0].key) == refused[0].expires
+        assert len(await publications(node)) == 13
+        puppet.answer = lambda _: None
+        await asyncio.sleep(HOUR / 4)
+        for receipt in refused:
+            expires = await expiry(here, puppet, receipt.key)
+            assert expires is not None
+            assert expires > receipt.expires
+
+
+async def test_a_holder_that_is_silent_does_not_stop_a_renewal() -> None:
+    async with Neighbourhood(settings=HOURLY) as here:
+        puppets = await here.grow_puppets(3)
+        node = await Member(here).start(settings=HOURLY)
+        receipt = await node.put(b"blob")
+        puppets[0].answer = lambda request: SILENCE if isinstance(request, Store) else None
+        await asyncio.sleep(2 * HOUR)
+        for holder in puppets[1:]:
+            assert await expiry(here, holder, receipt.key) != receipt.expires
+        (published,) = await publications(node)
+        assert published.record.header.expires > receipt.expires
+
+
+class FullPublications(MemoryPublications):
+    """Of a disk that is full, while `full`."""
+
+    full = False
+
+    async def keep(self, published: Published) -> None:
+        if self.full:
+            raise SetupError("the disk is full")
+        await super().keep(published)
+
+    async def drop(self, place: Place) -> None:
+        if self.full:
+            raise SetupError("the disk is full")
+        await super().drop(place)
+
+
+async def test_a_full_disk_stops_no_renewal(caplog: pytest.LogCaptureFixture) -> None:
+    async with Neighbourhood(settings=HOURLY) as here:
+        puppets = await here.grow_puppets(3)
+        member = Member(here, settings=HOURLY)
+        member.store.publications = disk = FullPublications()
+        node = await member.start()
+        receipts = [await node.put(b"%d" % number) for number in range(20)]
+        await node.set("colour", b"blue")
+        disk.full = True
+        stores = 0
+
+        def count(request: Request) -> Response | None:
+            nonlocal stores
+            stores += isinstance(request, Store)
+            return None
+
+        puppets[0].answer = count
+        await here.nodes[0].set("colour", b"red")  # ours is to be dropped
+        with caplog.at_level(logging.WARNING):
+            await asyncio.sleep(4 * HOUR)
+        assert "a renewal cannot be noted: the disk is full" in caplog.text
+        assert "a publication cannot be dropped: the disk is full" in caplog.text
+        assert stores <= 200  # 20 an hour, and those that are tried to be dropped
+        for receipt in receipts:
+            expires = await expiry(here, puppets[0], receipt.key)
+            assert expires is not None
+            assert expires > receipt.expires + 2 * HOUR
+        disk.full = False
+        await asyncio.sleep(2 * HOUR)
+        kept = await publications(node)
+        assert {one.record.key for one in kept} == {receipt.key.digest for receipt in receipts}
+        assert all(one.renew_at > here.sim.wall() - HOUR for one in kept)
+
+
+async def test_a_put_that_cannot_be_kept_alive_says_so() -> None:
+    async with Neighbourhood() as here:
+        await here.grow(2)
+        member = Member(here)
+        member.store.publications = disk = FullPublications()
+        node = await member.start()
+        disk.full = True
+        with pytest.raises(SetupError, match="the disk is full"):
+            await node.put(b"blob")
+
+
+# --- When it ends -----------------------------------------------------------------------------
+
+
+async def test_a_newer_version_elsewhere_ends_it() -> None:
+    async with Neighbourhood(settings=HOURLY) as here:
+        await here.grow(3)
+        node = await Member(here).start(settings=HOURLY)
+        await node.set("colour", b"blue")
+        newer = await here.nodes[0].set("colour", b"red")
+        await asyncio.sleep(2 * HOUR)
+        assert await publications(node) == []
+        record, _ = await node.get_record("colour")
+        assert record is not None
+        assert (record.value, record.header.seq) == (b"red", newer.seq)
+
+
+async def test_a_blob_that_is_forgotten_expires() -> None:
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(3)
+        node = await Member(here).start()
+        forgotten, kept = await node.put(b"forgotten"), await node.put(b"kept")
+        assert await node.forget(forgotten.key)
+        assert not await node.forget(forgotten.key)
+        assert await node.get(forgotten.key) == b"forgotten"
+        await asyncio.sleep(EXPIRY_DEFAULT_S + HOUR)
+        assert await node.get(forgotten.key, default=None) is None
+        assert await node.get(kept.key) == b"kept"
+
+
+async def test_a_blob_forgotten_while_it_is_renewed_stays_forgotten() -> None:
+    async with Neighbourhood(settings=HOURLY) as here:
+        (puppet,) = await here.grow_puppets(1)
+        node = await Member(here).start(settings=HOURLY)
+        receipt = await node.put(b"blob")
+        renewal = asyncio.Event()
+
+        def stall(request: Request) -> Response | None:
+            if isinstance(request, Store):
+                renewal.set()
+                return SILENCE
+            return None
+
+        puppet.answer = stall
+        await renewal.wait()
+        assert await node.forget(receipt.key)
+        await asyncio.sleep(HOUR)
+        assert await publications(node) == []
+
+
+# --- Clocks -----------------------------------------------------------------------------------
+
+
+def clock(here: Neighbourhood, hours: float) -> Callable[[], float]:
+    return lambda: here.sim.wall() + hours * HOUR
+
+
+@pytest.mark.parametrize("writer_off", [-5, 5])
+@pytest.mark.parametrize("storers_off", [-5, 0, 5])
+async def test_clocks_that_are_off_by_hours_harm_nothing(
+    writer_off: float, storers_off: float
+) -> None:
+    async with Neighbourhood(settings=replace(CALM, renew_every_s=HOUR)) as here:
+        await here.grow(4, wall=clock(here, storers_off))
+        node = await here.start(server=False, wall=clock(here, writer_off))
+        reader = await here.start(server=False)
+        blob, long = await node.put(b"blob"), await node.put(LONG)
+        await node.set("colour", b"blue")
+        await node.announce("cars", b"mine")
+        await reader.set("other", b"old")
+        await node.set("other", b"new")
+        await node.set("gone", b"here")
+        await node.withdraw("gone")
+        for _ in range(2):
+            assert await reader.get(blob.key) == b"blob"
+            assert await reader.get(long.key) == LONG
+            assert await reader.get("colour") == b"blue"
+            assert await reader.get("other") == b"new"
+            assert [entry.value async for entry in reader.find("cars")] == [b"mine"]
+            assert await reader.get("gone", default=None) is None
+            await asyncio.sleep(50 * HOUR)  # renewed twice
