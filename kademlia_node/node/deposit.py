@@ -25,6 +25,7 @@ from kademlia_node.node.state import NodeState
 TAKEN: Final = frozenset({StoreStatus.OK, StoreStatus.HAVE})
 TOO_FAR_MAX: Final = 3  # spares that say so: those behind them are farther still
 NEEDS_MAX: Final = 16  # times that one storer may say it still needs the value
+IDLE_MAX: Final = 2  # of those, times that it has fetched nothing since the time before
 
 
 class Deposit:
@@ -50,6 +51,7 @@ class Deposit:
         self._substituted: set[Contact] = set()
         self._stand_ins: set[Contact] = set()
         self._needs: dict[Contact, int] = {}
+        self._idle: dict[Contact, int] = {}
         self._spares: list[Contact] = []
         self._open = 0
         self._acks = 0
@@ -170,9 +172,19 @@ class Deposit:
         needs = self._needs[contact] = self._needs.get(contact, 0) + 1
         if stored.status is not StoreStatus.NEED or self._offer is None or needs > NEEDS_MAX:
             return False
+        if self._idle.get(contact, 0) >= IDLE_MAX:
+            return False
         soon_s = 2 * soft_timeout(self._state.exchange.rtts, self._state.settings)
-        self._offer.expect(contact, partial(self._send, contact), soon_s=soon_s)
+        self._offer.expect(contact, partial(self._ask_again, contact), soon_s=soon_s)
         return True
+
+    def _ask_again(self, contact: Contact) -> None:
+        """It has had its chance; whoever says NEED and does not fetch is soon replaced."""
+        assert self._offer is not None
+        if not self._offer.has_got_on(contact):
+            self._idle[contact] = self._idle.get(contact, 0) + 1
+            self._substitute(contact)
+        self._send(contact)
 
     def _look(self) -> None:
         """Tell whoever waits for enough of the answers, or for the last."""

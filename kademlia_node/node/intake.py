@@ -22,8 +22,8 @@ from kademlia_node.node.state import NodeState
 
 log = logging.getLogger(__name__)
 
-Mark = tuple[bytes, bytes, bytes, tuple[int, bytes, int, int]]
-"""Key, author, slot and version."""
+Mark = tuple[bytes, bytes, bytes, bytes, tuple[int, bytes, int, int]]
+"""Node ID of the writer, then key, author, slot and version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,12 @@ class Offered:
 
     @property
     def mark(self) -> Mark:
-        """What makes two offers the same, whoever makes them and however long they are to live."""
-        return self.key, self.header.author, self.header.slot, self.header.version
+        """What makes two offers the same, however long they are to live.
+
+        Two writers of one record are heard side by side: one may be slow, or mean to be.
+        """
+        header = self.header
+        return self.writer.id, self.key, header.author, header.slot, header.version
 
 
 class Intake:

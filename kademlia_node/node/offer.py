@@ -24,13 +24,14 @@ class _Fetcher:
     """One storer: the chunks it has not fetched yet, and whom to tell when it is time to ask."""
 
     missing: set[int]
-    heard: float
+    heard: bool = False  # since the timer was set
     told: Callable[[], None] | None = None
+    left_before: int = 0  # how many were missing when it last said that it needs the value
     timer: asyncio.TimerHandle | None = None
 
 
 class Offer:
-    """Ready until `close`. `silence_s` without a chunk fetched is time to ask, too."""
+    """Ready until `close`. One to two `silence_s` without a chunk, and it is time to ask, too."""
 
     def __init__(
         self,
@@ -61,20 +62,24 @@ class Offer:
 
         Where it has fetched everything, some chunks were lost on their way: then after `soon_s`.
         """
-        now = self._loop.time()
         fetcher = self._fetchers.get(storer)
         if fetcher is None:
-            fetcher = self._fetchers[storer] = _Fetcher(set(range(self._count)), now)
-        fetcher.heard, fetcher.told = now, told
+            fetcher = self._fetchers[storer] = _Fetcher(set(range(self._count)))
+        fetcher.heard, fetcher.told, fetcher.left_before = False, told, len(fetcher.missing)
         self._wait(fetcher, self._silence_s if fetcher.missing else soon_s)
+
+    def has_got_on(self, storer: Contact) -> bool:
+        """Whether it has fetched anything since it last said that it needs the value, or all."""
+        fetcher = self._fetchers[storer]
+        return len(fetcher.missing) < fetcher.left_before or not fetcher.missing
 
     def _on_chunk(self, asker: Contact, index: int) -> None:
         fetcher = self._fetchers.get(asker)
         if fetcher is None:  # its NEED was lost, or comes later than its first CHUNK
             if len(self._fetchers) >= FETCHERS_MAX:
                 return
-            fetcher = self._fetchers[asker] = _Fetcher(set(range(self._count)), 0.0)
-        fetcher.heard = self._loop.time()
+            fetcher = self._fetchers[asker] = _Fetcher(set(range(self._count)))
+        fetcher.heard = True
         fetcher.missing.discard(index)
         if not fetcher.missing and fetcher.told:
             self._loop.call_soon(self._tell, fetcher)  # behind the chunk that is being answered
@@ -85,9 +90,9 @@ class Offer:
         fetcher.timer = self._loop.call_later(pause_s, self._look, fetcher)
 
     def _look(self, fetcher: _Fetcher) -> None:
-        quiet_s = self._loop.time() - fetcher.heard
-        if fetcher.missing and quiet_s < self._silence_s:
-            self._wait(fetcher, self._silence_s - quiet_s)
+        heard, fetcher.heard = fetcher.heard, False
+        if heard and fetcher.missing:
+            self._wait(fetcher, self._silence_s)
         else:
             self._tell(fetcher)
 

@@ -127,15 +127,25 @@ async def test_lost_packets_cost_time_only(seed: int) -> None:
         assert await held(here, node, record) == [record]
 
 
-async def test_the_value_is_fetched_once_though_two_offer_it_at_once() -> None:
+async def test_one_writer_who_offers_twice_is_asked_once() -> None:
     async with Neighbourhood() as here:
         node, record = await here.start(), entry(here)
-        writers = [await writer_of(here, record) for _ in range(2)]
-        answers = await asyncio.gather(*(writer.offer(node, record) for writer in writers))
-        assert answers == [NEED, NEED]
+        writer = await writer_of(here, record)
+        assert [await writer.offer(node, record) for _ in range(2)] == [NEED, NEED]
         await asyncio.sleep(5)
-        assert sum(len(writer.asked) for writer in writers) == 64
-        assert [await writer.offer(node, record) for writer in writers] == [HAVE, HAVE]
+        assert len(writer.asked) == 64
+        assert await writer.offer(node, record) == HAVE
+
+
+async def test_a_writer_that_gives_nothing_does_not_keep_out_another() -> None:
+    async with Neighbourhood() as here:
+        node, record = await here.start(), entry(here)
+        mute, true = [await writer_of(here, record) for _ in range(2)]
+        mute.answer = lambda _: None
+        assert await mute.offer(node, record) == NEED
+        assert await true.offer(node, record) == NEED
+        await asyncio.sleep(2)
+        assert await true.offer(node, record) == HAVE
 
 
 class SlowStore(MemoryStore):
@@ -151,11 +161,11 @@ async def test_two_offers_that_are_weighed_at_once_are_fetched_once() -> None:
         identity = here.new_identity()
         store = SlowStore(identity.id, settings=Settings())
         node, record = await here.start(identity=identity, store=store), entry(here)
-        writers = [await writer_of(here, record) for _ in range(2)]
-        answers = await asyncio.gather(*(writer.offer(node, record) for writer in writers))
+        writer = await writer_of(here, record)
+        answers = await asyncio.gather(*(writer.offer(node, record) for _ in range(2)))
         assert answers == [NEED, NEED]
         await asyncio.sleep(5)
-        assert sum(len(writer.asked) for writer in writers) == 64
+        assert len(writer.asked) == 64
 
 
 async def test_a_longer_life_of_a_long_record_costs_its_header_only() -> None:
