@@ -18,6 +18,7 @@ from kademlia_node.errors import (
     Incomplete,
     KademliaError,
     NoAnswer,
+    NotAgreed,
     NotFound,
     NotRunning,
     NotStored,
@@ -26,8 +27,8 @@ from kademlia_node.errors import (
     SetupError,
     ValueTooLarge,
 )
-from kademlia_node.node.content import SharedFiles
 from kademlia_node.node.contents import ContentSource
+from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Receipt, Step, StepOutcome, TopicEntry, Trace
 from kademlia_node.node.status import Status
@@ -54,6 +55,7 @@ __all__ = [
     "Network",
     "NoAnswer",
     "Node",
+    "NotAgreed",
     "NotFound",
     "NotRunning",
     "NotStored",

@@ -2,9 +2,9 @@
 
 Each is named for what happened, and there are three kinds of blame. What a peer did wrong
 (`RemoteError`) is counted and never ends anything. What the caller asked for and could not have
-(`NotFound`, `NotStored`, `Conflict`) carries what is known about it; asked of a node that cannot
-answer it is `NotRunning`. What the operator must mend (`SetupError`) is one clear line. Our own
-mistakes are asserts.
+(`NotFound`, `NotAgreed`, `NotStored`, `PartlyStored`, `Conflict`, `Incomplete`) carries what is
+known about it; asked of a node that cannot answer it is `NotRunning`. What the operator must mend
+(`SetupError`) is one clear line. Our own mistakes are asserts.
 """
 
 from __future__ import annotations
@@ -76,6 +76,19 @@ class NotStored(KademliaError):  # noqa: N818 - named for what happened
         self.receipt = receipt
 
 
+class NotAgreed(KademliaError):  # noqa: N818 - named for what happened
+    """Fewer holders than `reads` asked for agree. `record` is the latest version that was shown."""
+
+    def __init__(self, record: Record, trace: Trace, *, reads: int) -> None:
+        super().__init__(
+            f"fewer than {reads} holders on two paths agree on the latest version:"
+            f" {trace.summary()}"
+        )
+        self.record = record
+        self.trace = trace
+        self.reads = reads
+
+
 class PartlyStored(NotStored):
     """Fewer nodes took the record than `acks` asked for. It is kept alive; `receipt` names them."""
 
@@ -95,12 +108,19 @@ class Incomplete(KademliaError):  # noqa: N818 - named for what happened
 
 
 class Conflict(KademliaError):  # noqa: N818 - named for what happened
-    """Somebody wrote first: `current` is the record as the network holds it, None if it is gone."""
+    """Somebody wrote first: `current` is the record as the network holds it, None if it is gone.
 
-    def __init__(self, current: Record | None) -> None:
+    `receipt` names nodes that took our version all the same, since they had missed the current one;
+    there are none if the conflict was seen before we wrote. They may make ours the latest: read
+    again before you decide.
+    """
+
+    def __init__(self, current: Record | None, receipt: Receipt | None = None) -> None:
         now = f"is at seq {current.header.seq}" if current else "does not exist"
-        super().__init__(f"the record {now}")
+        took = f"; {len(receipt.replicas)} took ours" if receipt and receipt.replicas else ""
+        super().__init__(f"the record {now}{took}")
         self.current = current
+        self.receipt = receipt
 
 
 class ValueTooLarge(KademliaError, ValueError):  # noqa: N818 - named for what happened

@@ -87,14 +87,20 @@ class Settings:
     pieces_per_holder: int = 4  # pieces of a large content in flight from one holder
     pulls_max: int = 128  # offered values that are being fetched at once: 8 MB; beyond, BUSY
     pulls_per_peer_max: int = 16  # of those, offered by one peer
+    pulls_per_prefix_max: int = 32  # of those, from one /24 or /56: clients cost nothing
+    pull_block_max_s: float = 20.0  # for 64 chunks, or all that is left: 3 KB/s, or it has stalled
     busy_pause_s: float = 0.25  # before a holder that is BUSY is asked for the chunk again
     chunks_per_request: int = 10  # so many count as one request in requests_per_peer_per_s
     offer_silence_s: float = 3.0  # without a chunk being fetched, we ask what became of an offer
+    chunk_misses_per_s: float = 100.0  # of one peer: looks into the store, 64 KiB each; then BUSY
     contents_cache_bytes: int = 16 * 2**20  # values and topic pages at hand for CHUNK
+    contents_age_s: float = 60.0  # at hand, then looked for again: it may be withdrawn by now
     snapshot_max_age_s: float = 60.0  # then a topic is paged anew, for what has expired of it
-    topic_bytes_max: int = 64 * 2**20  # of pages, in one reading: anybody may fill a topic
+    topic_bytes_max: int = 32 * 2**20  # from one holder in one reading: anybody may fill a topic
     topic_idle_s: float = 30.0  # without a page from anyone, after the walk, a reading ends
-    snapshot_entry_s: float = 0.0002  # per entry, between two pagings: a tenth of a core at most
+    topic_max_s: float = 300.0  # after the walk; what still comes by then comes by drips
+    snapshot_entries_per_s: float = 5000.0  # paged, of all topics: a tenth of a core
+    snapshot_entries_burst: float = 50_000.0  # at once, for a topic that is large
 
     # What walks have taught
     neighbourhoods_max: int = 1024  # remembered, some 2 KB each
@@ -114,6 +120,7 @@ class Settings:
     peer_limits_max: int = 8192  # peers whose rate is remembered: twice the sessions
     verified_signatures_max: int = 16384  # 100 bytes each, against 0.1 ms for verifying again
     serving_max: int = 256  # requests waiting for the store at once; beyond, BUSY
+    serving_per_peer_max: int = 64  # of those, by one peer: nobody holds all places
     sources_max: int = 4096  # live receivers of the UDP transport
     source_idle_s: float = 60.0  # a receiver without datagrams ends; the session stays
     receive_buffer_bytes: int = 4 * 2**20  # in the kernel, as far as it allows; bursts survive
@@ -126,6 +133,7 @@ class Settings:
     record_overhead_bytes: int = 256  # counted for each record beside its value
     store_group_max: int = 256  # reads and writes of a disk store that share one commit
     store_sweep_max: int = 1000  # expired records forgotten in one go; all others wait meanwhile
+    expired_grace_s: float = 3600.0  # a clock that is wrong for a while deletes nothing
     store_cache_bytes: int = 16 * 2**20  # of a disk store, in memory, beside the kernel's own
     too_far_factor: int = 3  # accept records up to this many times the radius of responsibility
     region_copies_factor: int = 3  # a put reaches at most this many times `copies` nodes

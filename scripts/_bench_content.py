@@ -25,7 +25,8 @@ from kademlia_node.core.key import Key
 from kademlia_node.net import loop
 from kademlia_node.net.transport import Listen, Receive, Transport
 from kademlia_node.net.udp import listen as listen_udp
-from kademlia_node.node.content import PART, SharedFiles
+from kademlia_node.node.download import part_of
+from kademlia_node.node.files import SharedFiles
 from kademlia_node.settings import Settings
 
 NETWORK = Network.private(b"a benchmark keeps to its own net", copies=3)
@@ -56,7 +57,7 @@ def measure_content(folder: Path, *, size: int, loss: float) -> Figures:
 def _fetch_twice(
     holders: list[subprocess.Popen[str]], target: Path, loss: float, known: Figures
 ) -> Figures:
-    part = target.with_name(target.name + PART)
+    part = part_of(target, bytes.fromhex(known["manifest"]))
     size = known["size"]
     started = time.perf_counter()
     with _process("fetch", target, loss, known["invite"], known["key"]) as reader:
@@ -155,6 +156,7 @@ async def _hold(source: Path, loss: float, *bootstrap: str) -> None:
         ready = {
             "invite": str(node.invite),
             "key": str(receipt.key),
+            "manifest": manifest.hash.hex(),
             "size": manifest.length,
             "pieces": len(manifest.pieces),
         }

@@ -69,10 +69,17 @@ def verify(file: Path, *, as_json: bool) -> None:
 def restore(file: Path, *, folder: Path, control: Path | None, as_json: bool) -> None:
     """Put the records in FILE into the daemon's store.
 
-    Nothing newer is overwritten. What this node or the network's commons wrote is kept alive again.
+    Nothing newer is overwritten. What this node or the network's commons wrote is kept alive again;
+    how much was written with other keys, and will expire unless they renew it, is told.
     """
     access = Access(folder=folder, control=control)
     report = access.ask(lambda verbs: verbs.restore(str(file.absolute())))
+    if strangers := report["not_ours"]:
+        view.talk(
+            f"written with another key, so this node will not renew it:"
+            f" {counted(strangers, 'publication')}; with the file `key` of the node that did,"
+            " restore again"
+        )
     _show(report, as_json=as_json)
 
 

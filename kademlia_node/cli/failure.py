@@ -13,6 +13,7 @@ from kademlia_node.errors import KademliaError
 
 EXIT_CODES: Final = {
     "NotFound": 1,
+    "NotAgreed": 1,
     "NotStored": 1,
     "PartlyStored": 1,
     "Conflict": 1,

@@ -42,12 +42,13 @@ class _Source(Generic[H]):
 class Fetch(Generic[H]):
     """A fetch from holders of type `H`, at most `per_holder` pieces in flight at each.
 
-    `dropped` are the holders that are not asked again, each with what it did.
+    `dropped` are the holders that are not asked again, each with what it did (None: the caller has
+    dropped it).
     """
 
     def __init__(self, *, per_holder: int) -> None:
         assert per_holder >= 1
-        self.dropped: dict[H, Fate] = {}
+        self.dropped: dict[H, Fate | None] = {}
         self._per_holder = per_holder
         self._sources: dict[H, _Source[H]] = {}
         self._had: set[bytes] = set()
@@ -160,7 +161,18 @@ class Fetch(Generic[H]):
             return
         source.stalls += fate is Fate.STALLED
         if fate is Fate.LIED or source.stalls >= _STALLS_MAX:
-            self._drop(source, fate)
+            self.drop(holder, fate)
+
+    def drop(self, holder: H, fate: Fate | None = None) -> None:
+        """Ask nothing more of this holder, whether it has offered anything yet or not."""
+        self.dropped.setdefault(holder, fate)
+        source = self._sources.pop(holder, None)
+        if source is None:
+            return
+        for piece, offering in self._wanted.items():
+            offering.pop(source, None)
+            if source in self._in_flight.get(piece, ()):
+                self._end(source, piece)
 
     def _end(self, source: _Source[H], piece: Piece) -> None:
         source.load -= 1
@@ -168,14 +180,6 @@ class Fetch(Generic[H]):
         del asked[source]
         if not asked:
             del self._in_flight[piece]
-
-    def _drop(self, source: _Source[H], fate: Fate) -> None:
-        self.dropped[source.holder] = fate
-        del self._sources[source.holder]
-        for piece, offering in self._wanted.items():
-            offering.pop(source, None)
-            if source in self._in_flight.get(piece, ()):
-                self._end(source, piece)
 
 
 def _by_merit(source: _Source[H]) -> tuple[int, int]:

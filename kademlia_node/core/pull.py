@@ -62,6 +62,11 @@ class Pull:
         self._in_flight.update(indices)
         return indices
 
+    @property
+    def arrived(self) -> int:
+        """How many chunks are here while the pull goes on."""
+        return len(self._chunks)
+
     def on_chunk(self, index: int, data: bytes | None) -> None:
         """The holder answered with a chunk, or with None: it does not have the content."""
         if self.fate:
@@ -88,6 +93,11 @@ class Pull:
             self._end(Fate.STALLED)
         else:
             self._to_ask.appendleft(index)
+
+    def give_up(self) -> None:
+        """The holder does not get on, by the clock of the caller."""
+        if not self.fate:
+            self._end(Fate.STALLED)
 
     def content_bytes(self) -> bytes:
         """The content, once the fate is WHOLE."""

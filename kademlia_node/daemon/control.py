@@ -27,6 +27,7 @@ from kademlia_node.errors import (
     Conflict,
     KademliaError,
     NoAnswer,
+    NotAgreed,
     NotFound,
     NotStored,
     RemoteError,
@@ -44,6 +45,7 @@ STATUSES: Final[list[tuple[type[Exception], int]]] = [  # the first that fits
     (Conflict, 409),
     (ValueTooLarge, 413),
     (NotStored, 503),
+    (NotAgreed, 503),
     (NoAnswer, 504),
     (RemoteError, 502),
     (SetupError, 400),  # a host name nobody knows

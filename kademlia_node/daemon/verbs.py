@@ -157,6 +157,7 @@ class Archive:
             wall=self._wall(),
             verify=STANDARD.verify,
             may_renew=ours.__contains__,
+            on_filed=self._node.on_filed,
         )
         self._count("restore", report.refused)
         return report

@@ -15,7 +15,7 @@ from kademlia_node.core.contact import Contact
 from kademlia_node.core.invite import Invite, key_text
 from kademlia_node.core.key import Key
 from kademlia_node.core.record import Record
-from kademlia_node.errors import Conflict, NotFound, NotStored
+from kademlia_node.errors import Conflict, NotAgreed, NotFound, NotStored
 from kademlia_node.node.receipt import OperationCost, Receipt, Step, TopicEntry, Trace
 from kademlia_node.node.status import Status
 from kademlia_node.store.backup import BackupReport, RestoreReport
@@ -105,6 +105,9 @@ def error_view(error: Exception) -> Json:
     view: Json = {"error": type(error).__name__, "detail": str(error)}
     match error:
         case NotFound():
+            view["trace"] = trace_view(error.trace)
+        case NotAgreed():
+            view["record"] = record_view(error.record)
             view["trace"] = trace_view(error.trace)
         case NotStored():
             view["receipt"] = receipt_view(error.receipt)

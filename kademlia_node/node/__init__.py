@@ -1,1 +1,14 @@
-"""The peer itself: short verbs that drive the machines of `core` over the exchange of `net`."""
+"""The peer: short verbs that drive the machines of `core` over `net`.
+
+Where to look for what:
+
+- the node: node (the public object), sharing, life, assembly, state, background; arguments,
+  receipt and status are what goes in and comes out
+- finding nodes: walk, inquiry, join, reach
+- writing: write, draft, handout (to whom), deposit (what they said), offer, renew, many
+- reading: read, tally (what was shown), hunt (long blobs), mend, topic
+- contents by their hash: pulling (one, from one holder), fetching (many), contents and snapshots
+  (what we give), files, download
+- answering: listener, serve, intake
+- again and again: upkeep (when), chores (what)
+"""

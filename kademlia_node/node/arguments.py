@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TypeVar
 
 from kademlia_node.core.contact import KEY_BYTES
 from kademlia_node.core.ids import ID_BYTES
@@ -11,6 +12,7 @@ from kademlia_node.core.key import Key, topic_key
 from kademlia_node.errors import ValueTooLarge
 from kademlia_node.settings import SLOT_BYTES_MAX, VALUE_BYTES_MAX
 
+T = TypeVar("T")
 COUNT_MAX = 60  # nodes that one write can reach: 3 x 20 copies
 Author = bytes | Invite | str
 """A public key: its 32 bytes, the text that `id` prints, or an invite that has one."""
@@ -69,6 +71,13 @@ def checked_seq(seq: object) -> int | None:
     if not 0 <= seq < 1 << 64:
         raise ValueError(f"a seq is a whole number from 0 that fits in 64 bits, not {seq}")
     return seq
+
+
+def checked_many(what: Iterable[T]) -> Iterable[T]:
+    """Several things; raises TypeError for a single text or bytes, whose parts nobody means."""
+    if isinstance(what, str | bytes | bytearray | memoryview):
+        raise TypeError(f"give a list of them, not one {type(what).__name__}")
+    return what
 
 
 def checked_count(count: object, name: str) -> int | None:

@@ -60,7 +60,7 @@ def make_state(
     """Who the node is, and what its verbs share; the arguments are those of `Node`."""
     settings = network.adapt(settings)
     store = MemoryStore(identity.id, settings=settings) if store is None else store
-    contents = Contents(settings.contents_cache_bytes)
+    contents = Contents(settings.contents_cache_bytes, age_s=settings.contents_age_s)
     snapshots = Snapshots(store, contents=contents, settings=settings, wall=wall)
     contents.load_from(_long_values(store, wall), snapshots.page, *_outside(content))
     exchange = Exchange(

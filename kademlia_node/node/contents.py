@@ -3,7 +3,7 @@
 Four sources, asked in this order: the values that we are just offering to storers, long values in
 our store, pages of topics (`snapshots`), and a `ContentSource` that the program around the node may
 have given it. What was fetched a moment ago is kept at hand in blocks of 64 KiB, so that the next
-chunk of it costs no look anywhere.
+chunk of it costs no look anywhere; but not for long, since what is withdrawn or expired is to go.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Final, Protocol
 
 from kademlia_node.core.contact import Contact
@@ -43,17 +44,28 @@ class ContentSource(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """At most 64 KiB of a content, and since when they are at hand (seconds of the loop)."""
+
+    content: bytes
+    since: float
+
+
 class Contents:
     """All contents of one node.
 
     Args:
         cache_bytes: how much is kept at hand.
+        age_s: for how long.
     """
 
-    def __init__(self, cache_bytes: int) -> None:
+    def __init__(self, cache_bytes: int, *, age_s: float) -> None:
         self._cache_bytes = cache_bytes
+        self._age_s = age_s
+        self._clock = asyncio.get_running_loop().time
         self._loaders: list[Load] = []
-        self._blocks: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
+        self._blocks: OrderedDict[tuple[bytes, int], _Block] = OrderedDict()
         self._held_bytes = 0
         self._loading: dict[tuple[bytes, int], asyncio.Future[bytes]] = {}
         self._offers: dict[bytes, tuple[bytes, list[OnChunk]]] = {}
@@ -83,12 +95,15 @@ class Contents:
         return content_hash
 
     def _keep_block(self, place: tuple[bytes, int], block: bytes) -> None:
-        replaced = self._blocks.pop(place, b"")
-        self._blocks[place] = block
-        self._held_bytes += len(block) - len(replaced)
+        self._forget(place)
+        self._blocks[place] = _Block(block, self._clock())
+        self._held_bytes += len(block)
         while self._held_bytes > self._cache_bytes:
-            _, oldest = self._blocks.popitem(last=False)
-            self._held_bytes -= len(oldest)
+            self._forget(next(iter(self._blocks)))
+
+    def _forget(self, place: tuple[bytes, int]) -> None:
+        if (block := self._blocks.pop(place, None)) is not None:
+            self._held_bytes -= len(block.content)
 
     # --- Giving -----------------------------------------------------------------------------------
 
@@ -99,23 +114,36 @@ class Contents:
             for on_chunk in listeners:
                 on_chunk(asker, request.index)
             return _chunk_of(value, request.index)
-        place = (request.content, request.index // CHUNKS_PER_BLOCK)
-        block = self._blocks.get(place)
-        if block is None:
-            return None
-        self._blocks.move_to_end(place)
-        return _chunk_of(block, request.index % CHUNKS_PER_BLOCK)
+        number, index = divmod(request.index, CHUNKS_PER_BLOCK)
+        block = self._block((request.content, number))
+        return None if block is None else _chunk_of(block, index)
+
+    def is_near(self, request: Chunk) -> bool:
+        """Whether `chunk` answers without a look of its own: it is here, or looked for already."""
+        place = request.content, request.index // CHUNKS_PER_BLOCK
+        return place in self._loading or self._block(place) is not None
 
     async def chunk(self, request: Chunk) -> Chunked:
         """The answer, wherever it has to be found."""
         number, index = divmod(request.index, CHUNKS_PER_BLOCK)
         place = (request.content, number)
-        block = self._blocks.get(place)  # it may have come since `at_hand`
+        block = self._block(place)  # it may have come since `at_hand`
         if block is None and (loading := self._loading.get(place)) is not None:
             block = await loading
         elif block is None:
             block = await self._load_for_all(place)
         return _chunk_of(block, index)
+
+    def _block(self, place: tuple[bytes, int]) -> bytes | None:
+        """A block at hand that is not too old."""
+        block = self._blocks.get(place)
+        if block is None:
+            return None
+        if self._clock() - block.since >= self._age_s:
+            self._forget(place)
+            return None
+        self._blocks.move_to_end(place)
+        return block.content
 
     async def _load_for_all(self, place: tuple[bytes, int]) -> bytes:
         """Look for a block, on behalf of everybody who asks for a chunk of it meanwhile."""

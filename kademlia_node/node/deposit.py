@@ -25,6 +25,7 @@ from kademlia_node.node.state import NodeState
 TAKEN: Final = frozenset({StoreStatus.OK, StoreStatus.HAVE})
 TOO_FAR_MAX: Final = 3  # spares that say so: those behind them are farther still
 NEEDS_MAX: Final = 16  # times that one storer may say it still needs the value
+SLOW_SILENCES: Final = 3  # so many times offer_silence_s, and another one is asked as well
 IDLE_MAX: Final = 2  # of those, times that it has fetched nothing since the time before
 
 
@@ -56,6 +57,7 @@ class Deposit:
         self._open = 0
         self._acks = 0
         self._settled: asyncio.Future[None] | None = None
+        self._waiting: list[asyncio.Future[None]] = []
         self._on_end: Callable[[], None] = lambda: None
         self._mismatches = 0
         self._too_far = 0
@@ -78,12 +80,24 @@ class Deposit:
 
     def give(self, chosen: Sequence[Contact]) -> None:
         """Ask the chosen, and do not wait."""
-        self._trace.round_trips += 1
+        self._trace.round_trips += len(chosen) > 0
         for contact in chosen:
             self._ask(contact)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether everybody who was asked has answered, or was given up."""
+        return not self._open
+
+    async def over(self) -> None:
+        """Wait until that is so."""
+        over: asyncio.Future[None] = self._state.loop.create_future()
+        self._waiting.append(over)
+        self._look()
+        await over
+
     def when_over(self, told: Callable[[], None]) -> None:
-        """Call `told` when the last answer is there, perhaps at once; nobody else is asked then."""
+        """Call `told` when the last answer is there, perhaps at once."""
 
         def end() -> None:
             self._on_end = lambda: None
@@ -91,7 +105,6 @@ class Deposit:
                 self._offer.close()
             told()
 
-        self._spares = []
         self._on_end = end
         if not self._open:
             end()
@@ -151,6 +164,11 @@ class Deposit:
         if not heard:
             self._substitute(contact)
 
+    def _replace_if_without(self, contact: Contact) -> None:
+        """It may still come to have the value; meanwhile somebody else is given it, too."""
+        if contact not in self.replicas:
+            self._substitute(contact)
+
     def _substitute(self, contact: Contact) -> None:
         """Somebody else in the place of one who is slow or does not take it, once."""
         if self._spares and contact not in self._substituted and self.newest is None:
@@ -174,6 +192,9 @@ class Deposit:
             return False
         if self._idle.get(contact, 0) >= IDLE_MAX:
             return False
+        if needs == 1:
+            patience_s = SLOW_SILENCES * self._state.settings.offer_silence_s
+            self._state.loop.call_later(patience_s, self._replace_if_without, contact)
         soon_s = 2 * soft_timeout(self._state.exchange.rtts, self._state.settings)
         self._offer.expect(contact, partial(self._ask_again, contact), soon_s=soon_s)
         return True
@@ -191,8 +212,12 @@ class Deposit:
         enough = len(self.replicas) >= self._acks or not self._open
         if enough and self._settled is not None and not self._settled.done():
             self._settled.set_result(None)
-        if not self._open:
-            self._on_end()
+        if self._open:
+            return
+        for over in self._waiting:
+            if not over.done():
+                over.set_result(None)
+        self._on_end()
 
     # --- What they said ---------------------------------------------------------------------------
 

@@ -65,6 +65,12 @@ class Fetching:
         self._machine.offer(holder, pieces)
         self._go_on()
 
+    def drop(self, holder: Contact) -> None:
+        """Ask nothing more of this holder; `on_idle` is not told."""
+        self._machine.drop(holder)
+        self._abandon(holder)
+        self._go_on()
+
     def cancel(self) -> None:
         """Fetch no more; nobody is told anything."""
         self._cancelled = True

@@ -32,7 +32,8 @@ class HandOut:
         key: of the record.
         record: signed.
         expect_seq: ask everybody to refuse it unless their version has this seq.
-        acks: how many replicas to wait for; `copies` of the network by default.
+        acks: how many replicas to wait for; `copies` of the network by default. The others are
+            asked all the same, and replaced if they do not take it.
         known: who held the record when we wrote it last.
         nearby: trust a walk of the last minutes to a neighbouring key.
         on_over: told the replicas when the last of them has answered, perhaps after `run`.
@@ -66,12 +67,40 @@ class HandOut:
     async def run(self) -> None:
         """Hand it out; raises nothing for those who do not take it."""
         started = self._state.loop.time()
+        rest: Sequence[Contact] | None = None
         try:
-            if not await self._to_those_known():
-                await self._to_those_found()
+            rest = await self._hand_out()
+        finally:
+            self._trace.duration_s = self._state.loop.time() - started
+            if rest is None:
+                self.deposit.when_over(self._conclude)
+        if rest is not None:
+            self._state.background.start(self._see_to_the_rest(rest))
+
+    async def _hand_out(self) -> Sequence[Contact] | None:
+        """Those known, if it is still to be seen whether they suffice; the caller has enough."""
+        known = list(self._known) or (self._found_nearby() if self._nearby else [])
+        if not known:
+            await self._to_those_found()
+            return None
+        chosen = self._chosen_of(known)
+        await self._give_to(chosen, spares=(), acks=self._acks_of(chosen))
+        if not self.deposit.is_over:
+            return known
+        await self._make_up(known)
+        return None
+
+    async def _see_to_the_rest(self, known: Sequence[Contact]) -> None:
+        try:
+            await self.deposit.over()
+            await self._make_up(known)
         finally:
             self.deposit.when_over(self._conclude)
-        self._trace.duration_s = self._state.loop.time() - started
+
+    async def _make_up(self, known: Sequence[Contact]) -> None:
+        """Walk after all, if those who were known did not suffice."""
+        if not self._suffice(known):
+            await self._to_those_found()
 
     @property
     def receipt(self) -> Receipt:
@@ -88,17 +117,16 @@ class HandOut:
 
     # --- Ways to the responsible nodes ------------------------------------------------------------
 
-    async def _to_those_known(self) -> bool:
-        """Whether they were enough: `copies` took it, and they know of nobody nearer."""
-        known = list(self._known) or (self._found_nearby() if self._nearby else [])
-        if not known:
-            return False
-        await self._give_to(self._chosen_of(known), spares=())
+    def _acks_of(self, chosen: Sequence[Contact]) -> int:
+        """For how many to wait. Where a seq is expected anyone may know of a later one."""
+        return self._acks if self._expect_seq is None else len(chosen)
+
+    def _suffice(self, known: Sequence[Contact]) -> bool:
+        """Whether `copies` of those known took it, and they know of nobody nearer."""
         deposit, goal = self.deposit, point(self._key.digest)
         if deposit.newest is not None or deposit.conflict:
             return True  # there is a later version: that is what this write has to hear
-        enough = min(self._acks, self._copies)
-        if len(deposit.replicas) < enough:
+        if len(deposit.replicas) < self._copies:
             return False
         reach = sorted(contact.point ^ goal for contact in deposit.replicas)[: self._copies][-1]
         strangers = [c for c in deposit.named if c not in known and c != self._state.contact]
@@ -126,7 +154,7 @@ class HandOut:
         self._paths |= {contact: walk.path_of(contact) for contact in found}
         chosen = self._chosen_of(found)
         spares = [] if self._expect_seq else [c for c in found if c not in chosen]
-        await self._give_to(chosen, spares=spares)
+        await self._give_to(chosen, spares=spares, acks=self._acks_of(chosen))
 
     def _reach(self) -> int:
         """How far from the key the size of the network lets us expect responsible nodes."""
@@ -146,14 +174,16 @@ class HandOut:
             rng=state.rng,
         )
 
-    async def _give_to(self, chosen: Sequence[Contact], *, spares: Sequence[Contact]) -> None:
+    async def _give_to(
+        self, chosen: Sequence[Contact], *, spares: Sequence[Contact], acks: int
+    ) -> None:
         """Ask the chosen; those who were asked in vain before have spares in their places."""
         deposit, here = self.deposit, self._state.contact
         ours = here in chosen and here not in deposit.replicas
         places = sum(contact not in deposit.replicas for contact in chosen) - ours
         asked = {*deposit.replicas, *deposit.refused, here}
         fresh = [contact for contact in (*chosen, *spares) if contact not in asked]
-        wanted = self._acks - len(deposit.replicas) - ours
+        wanted = acks - len(deposit.replicas) - ours
         await deposit.to(fresh[:places], spares=fresh[places:], acks=max(wanted, 1))
         if ours and not deposit.conflict:
             await deposit.keep_here()

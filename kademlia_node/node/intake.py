@@ -28,7 +28,10 @@ Mark = tuple[bytes, bytes, bytes, bytes, tuple[int, bytes, int, int]]
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """A record whose header was judged and whose value `writer` has."""
+    """A record whose header was judged and whose value `writer` has.
+
+    `charged_to` is the subnet of the writer, empty for a local one.
+    """
 
     writer: Contact
     key: bytes
@@ -47,16 +50,17 @@ class Offered:
 
 
 class Intake:
-    """The values being fetched, at most `pulls_max`, and `pulls_per_peer_max` of one writer."""
+    """The values being fetched: at most `pulls_max`, and fewer of one writer or one subnet."""
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
         self._under_way: dict[Mark, asyncio.Task[None]] = {}
         self._by_writer: Counter[bytes] = Counter()
+        self._by_prefix: Counter[bytes] = Counter()
 
     async def take(self, offered: Offered, tasks: asyncio.TaskGroup) -> Stored:
         """What becomes of an offer: refused, known, or about to be fetched in one of `tasks`."""
-        state, settings, writer = self._state, self._state.settings, offered.writer.id
+        state = self._state
         if offered.mark in self._under_way:
             return Stored(StoreStatus.NEED)
         answer = await state.store.offer(
@@ -69,14 +73,20 @@ class Intake:
         stored = state.answer_of(offered.header, answer)
         if stored.status is not StoreStatus.NEED or offered.mark in self._under_way:
             return stored
-        if (
-            len(self._under_way) >= settings.pulls_max
-            or self._by_writer[writer] >= settings.pulls_per_peer_max
-        ):
+        if not self._has_room(offered):
             return Stored(StoreStatus.BUSY)
-        self._by_writer[writer] += 1
+        self._by_writer[offered.writer.id] += 1
+        self._by_prefix[offered.charged_to] += 1
         self._under_way[offered.mark] = tasks.create_task(self._fetch(offered))
         return stored
+
+    def _has_room(self, offered: Offered) -> bool:
+        settings, subnet = self._state.settings, offered.charged_to
+        return (
+            len(self._under_way) < settings.pulls_max
+            and self._by_writer[offered.writer.id] < settings.pulls_per_peer_max
+            and (not subnet or self._by_prefix[subnet] < settings.pulls_per_prefix_max)
+        )
 
     async def _fetch(self, offered: Offered) -> None:
         """A store that fails is the operator's to mend, here as in `serve`."""
@@ -94,9 +104,8 @@ class Intake:
             state.counts["serving_failed"] += 1
         finally:
             del self._under_way[offered.mark]
-            self._by_writer[offered.writer.id] -= 1
-            if not self._by_writer[offered.writer.id]:
-                del self._by_writer[offered.writer.id]
+            self._by_writer -= Counter((offered.writer.id,))  # which forgets those without any
+            self._by_prefix -= Counter((offered.charged_to,))
 
     async def _pulled(self, offered: Offered) -> Record | None:
         """The whole record, or None if its writer does not give it; raises BadRecord."""

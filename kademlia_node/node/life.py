@@ -167,9 +167,10 @@ class Life:
             async with asyncio.TaskGroup() as tasks:
                 chores = tasks.create_task(parts.upkeep.run())
                 serving = tasks.create_task(parts.server.run())
+                behind = tasks.create_task(parts.state.background.run())
                 await self._stopping.wait()
-                chores.cancel()
-                serving.cancel()
+                for task in (chores, serving, behind):
+                    task.cancel()
         finally:
             await parts.state.exchange.close()
             await parts.state.store.close()
@@ -210,6 +211,10 @@ class Life:
         """How others reach us, as far as we know."""
         here = self._parts.reach.address or self.address
         return Invite(self.public_key, here.host, here.port)
+
+    def on_filed(self, key: bytes) -> None:
+        """Something was put into the store from outside, as by a restore."""
+        self._parts.state.snapshots.on_change(key)
 
     def count(self, event: str, times: int = 1) -> None:
         """Add to the counters that `status` shows."""

@@ -5,21 +5,19 @@
         print(await node.get("colour"))
 
 The verbs are short; what they do is in `write`, `read` and `walk`, how a node starts and stops in
-`life`, what it answers in `serve`, its chores in `upkeep`. Outside of its block a node does
-nothing: the verbs raise `NotRunning`.
+`life`, what it answers in `serve`, its chores in `upkeep`; those for large content are in
+`sharing`. Outside of its block a node does nothing: the verbs raise `NotRunning`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar, overload
 
-from kademlia_node.core.contact import Address, Contact
+from kademlia_node.core.contact import Contact
 from kademlia_node.core.invite import Invite, parse_invite
 from kademlia_node.core.key import Key, Kind, blob_key, entry_key
-from kademlia_node.core.manifest import Manifest
 from kademlia_node.core.message import FindNode, Ping
 from kademlia_node.core.record import Record
 from kademlia_node.errors import NotFound, NotStored
@@ -28,17 +26,17 @@ from kademlia_node.node.arguments import (
     Author,
     checked_author,
     checked_count,
+    checked_many,
     checked_seq,
     checked_slot,
     checked_target,
     checked_topic,
     checked_value,
 )
-from kademlia_node.node.content import Download, holders_topic
 from kademlia_node.node.draft import Draft, draft_entry
-from kademlia_node.node.life import Life
 from kademlia_node.node.many import Job, do_all
 from kademlia_node.node.receipt import Receipt, TopicEntry, Trace
+from kademlia_node.node.sharing import Sharing
 from kademlia_node.node.status import Status, report
 from kademlia_node.node.topic import TopicReading
 from kademlia_node.node.walk import Walk
@@ -49,7 +47,7 @@ _RAISE: Any = object()
 PUBLICATIONS_PER_PAGE = 256
 
 
-class Node(Life):
+class Node(Sharing):
     """One peer. Use it as an asynchronous context manager, or call `start` and `stop`.
 
     It renews what it has written as long as it runs; with a `DiskStore` also after a restart. When
@@ -107,7 +105,7 @@ class Node(Life):
     async def put_many(self, values: Iterable[bytes], *, acks: int | None = None) -> list[Receipt]:
         """Store many values; their receipts in the same order. Neighbours share walks.
 
-        A value that nobody took has no replicas in its receipt; nothing is raised for it.
+        Nothing is raised for a value that nobody took, or fewer than `acks`: its receipt tells.
         """
         parts, wanted = self._active, checked_count(acks, "acks")
 
@@ -117,7 +115,7 @@ class Node(Life):
             except NotStored as error:
                 return error.receipt
 
-        checked = [checked_value(value) for value in values]
+        checked = [checked_value(value) for value in checked_many(values)]
         return await do_all(
             parts.state, [(blob_key(value).digest, partial(put, value)) for value in checked]
         )
@@ -195,11 +193,12 @@ class Node(Life):
         topic: str | None = None,
         slot: str = "",
         own: bool = False,
+        acks: int | None = None,
     ) -> Receipt:
         """Delete a named value, or our entry under a topic, by a signed tombstone.
 
         Raises:
-            NotStored: nobody took the tombstone.
+            NotStored, PartlyStored: nobody took the tombstone, or fewer than `acks` did.
             ValueError: neither or both of name and topic are given, a slot with a name, or `own`
                 with a topic, whose entries are our own anyway.
         """
@@ -216,7 +215,7 @@ class Node(Life):
                 raise ValueError("own goes with a name; our entry of a topic is always our own")
             key, author = checked_topic(topic), parts.state.identity
             draft = Draft(key, author, checked_slot(slot), None)
-        return await parts.writer.write(draft)
+        return await parts.writer.write(draft, acks=checked_count(acks, "acks"))
 
     # --- Reading ----------------------------------------------------------------------------------
 
@@ -258,11 +257,13 @@ class Node(Life):
             author: Whose name it is (32-byte public key, its text, or an invite with a key): by
                 default the commons of a private network, else ourselves.
             own: Our own name, as `set` writes with `own`.
-            reads: How many holders, on two paths, must agree on a named entry; 3 by default.
+            reads: How many holders, on two paths, must agree on a named entry. By default three
+                are asked to, and the latest version counts where there are fewer.
             default: Returned when nothing is found, instead of raising.
 
         Raises:
             NotFound: no reachable holder has it, or its author withdrew it; carries the trace.
+            NotAgreed: fewer than `reads` agree; carries the record and the trace.
         """
         record, trace = await self.get_record(what, author=author, own=own, reads=reads)
         if record is not None and not record.header.is_tombstone:
@@ -294,7 +295,7 @@ class Node(Life):
 
         Neighbours share walks.
         """
-        wanted = list(dict.fromkeys(what))
+        wanted = list(dict.fromkeys(checked_many(what)))
         parts = self._active
 
         def job(one: str | Key) -> Job[tuple[Record | None, Trace]]:
@@ -320,39 +321,12 @@ class Node(Life):
         return checked_author(author)
 
     def find(self, topic: str) -> AsyncGenerator[TopicEntry, None]:
-        """Entries under a topic as they are learnt; a newer version of one comes again."""
+        """Entries under a topic as they are learnt; a newer version of one comes again.
+
+        A reading may end before all is read that holders have named, if there is too much of it or
+        if it comes too slowly: the counters `topics_cut_short` and `topics_stalled` tell.
+        """
         return TopicReading(self._active.state, checked_topic(topic)).entries()
-
-    # --- Large content ----------------------------------------------------------------------------
-
-    async def provide(self, manifest: Manifest) -> Receipt:
-        """Say that we have a content, which our `ContentSource` serves, and keep saying it.
-
-        Returns:
-            The receipt of the manifest: its key is the name by which others `fetch` the content.
-        """
-        receipt = await self.put(manifest.pack())
-        parts, here = self._active, self.invite
-        contact = Contact(self.public_key, Address(here.host, here.port))
-        draft = Draft(holders_topic(receipt.key), parts.state.identity, b"", contact.pack())
-        await parts.writer.write(draft)
-        return receipt
-
-    async def fetch(self, key: Key, path: Path) -> None:
-        """Fetch a content from all its holders at once into a file, every piece verified.
-
-        Until it is whole it is in `<path>.part`; an attempt that was broken off goes on there.
-
-        Raises:
-            NotFound: there is no such manifest.
-            Incomplete: nobody gives the rest.
-            MalformedMessage: the key names something that is no manifest.
-            OSError: the file cannot be written.
-        """
-        manifest = Manifest.unpack(await self.get(key))
-        state = self._active.state
-        holders = TopicReading(state, holders_topic(key)).entries()
-        await Download(state, manifest, path).run(holders)
 
     # --- Peers ------------------------------------------------------------------------------------
 

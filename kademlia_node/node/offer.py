@@ -16,6 +16,7 @@ from kademlia_node.core.contact import Contact
 from kademlia_node.node.contents import Contents
 from kademlia_node.settings import CHUNK_BYTES
 
+LOOKS_MAX: Final = 20  # silences long in which it may fetch before it is asked all the same
 FETCHERS_MAX: Final = 128  # anybody may fetch; this is more than a put asks
 
 
@@ -25,6 +26,7 @@ class _Fetcher:
 
     missing: set[int]
     heard: bool = False  # since the timer was set
+    looks: int = 0
     told: Callable[[], None] | None = None
     left_before: int = 0  # how many were missing when it last said that it needs the value
     timer: asyncio.TimerHandle | None = None
@@ -79,8 +81,9 @@ class Offer:
             if len(self._fetchers) >= FETCHERS_MAX:
                 return
             fetcher = self._fetchers[asker] = _Fetcher(set(range(self._count)))
-        fetcher.heard = True
-        fetcher.missing.discard(index)
+        if index in fetcher.missing:  # who fetches the same again and again does not get on
+            fetcher.heard = True
+            fetcher.missing.discard(index)
         if not fetcher.missing and fetcher.told:
             self._loop.call_soon(self._tell, fetcher)  # behind the chunk that is being answered
 
@@ -91,7 +94,8 @@ class Offer:
 
     def _look(self, fetcher: _Fetcher) -> None:
         heard, fetcher.heard = fetcher.heard, False
-        if heard and fetcher.missing:
+        fetcher.looks += 1
+        if heard and fetcher.missing and fetcher.looks < LOOKS_MAX:
             self._wait(fetcher, self._silence_s)
         else:
             self._tell(fetcher)

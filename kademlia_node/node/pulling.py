@@ -1,7 +1,8 @@
 """Pulling: one content, chunk by chunk, from one holder (`core.pull`) over the exchange.
 
 Without a task: the next chunk is asked for when one has come. Whoever started it is told the end
-once, by `on_end`, unless it has cancelled it.
+once, by `on_end`, unless it has cancelled it. Each `pull_block_max_s` has to bring a block of
+chunks, or all that is left: a holder that drips, or is busy for ever, has stalled.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from kademlia_node.node.receipt import Trace
 if TYPE_CHECKING:
     from kademlia_node.node.state import NodeState
 
-BUSY_MAX: Final = 100  # BUSY answers that one pulling bears with; then the holder has stalled
+BUSY_MAX: Final = 64  # BUSY answers in a row; then the holder has stalled
+BLOCK_CHUNKS: Final = 64  # that have to come in each `pull_block_max_s`
 
 
 class Pulling:
@@ -49,6 +51,7 @@ class Pulling:
         self._trace = trace
         self._busy_left = BUSY_MAX
         self._cancelled = False
+        self._deadline: asyncio.TimerHandle | None = None
         self.holder = holder
         self.piece = piece
 
@@ -66,11 +69,30 @@ class Pulling:
         """Ask for the first chunks."""
         if self._machine.fate:  # nothing is longer than nothing
             self._state.loop.call_soon(self._tell)
+            return
+        self._watch()
         self._go_on()
 
     def cancel(self) -> None:
         """Ask for no more; nobody is told."""
         self._cancelled = True
+        self._stop_watching()
+
+    def _watch(self) -> None:
+        """Look again in a while whether it got on: by counting, however slow each chunk is."""
+        pause_s = self._state.settings.pull_block_max_s
+        self._deadline = self._state.loop.call_later(pause_s, self._check, self._machine.arrived)
+
+    def _check(self, arrived_before: int) -> None:
+        if self._machine.arrived - arrived_before >= BLOCK_CHUNKS:
+            self._watch()
+            return
+        self._machine.give_up()
+        self._tell()
+
+    def _stop_watching(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def _go_on(self) -> None:
         for index in self._machine.next_indices():
@@ -82,13 +104,17 @@ class Pulling:
         if self._trace is not None:
             self._trace.requests += 1
         self._state.exchange.send(
-            self.holder, Chunk(self.piece.hash, index), on_done=partial(self._on_done, index)
+            self.holder,
+            Chunk(self.piece.hash, index),
+            on_done=partial(self._on_done, index),
+            proved=self._state.is_proved(self.holder),
         )
 
     def _on_done(self, index: int, response: Response | None) -> None:
         if self._cancelled or self.fate:
             return
         if isinstance(response, Chunked):
+            self._busy_left = BUSY_MAX
             self._machine.on_chunk(index, response.data)
         elif self._is_busy(response):
             self._state.loop.call_later(self._state.settings.busy_pause_s, self._ask, index)
@@ -106,6 +132,7 @@ class Pulling:
         return busy and self._busy_left > 0
 
     def _tell(self) -> None:
+        self._stop_watching()
         if not self._cancelled:
             self._on_end(self)
 

@@ -14,7 +14,8 @@ from kademlia_node.core.key import Key
 from kademlia_node.core.manifest import Piece
 from kademlia_node.core.message import FindValue, Item, Values
 from kademlia_node.core.neighbourhood import Found
-from kademlia_node.core.record import Record
+from kademlia_node.core.record import Header, Record
+from kademlia_node.errors import NotAgreed
 from kademlia_node.node.hunt import Hunt
 from kademlia_node.node.inquiry import Inquiry
 from kademlia_node.node.mend import Mender
@@ -27,12 +28,12 @@ from kademlia_node.node.walk import Visitor, Walk
 OUR_OWN = -1  # the path of what we hold ourselves
 
 
-async def held_here(state: NodeState, key: Key) -> list[Item]:
-    """What our own store has under a key."""
-    records = await state.store.get(key.digest, wall=state.wall())
-    return [
-        Item(record.header, record.value) for record in records if record.header.kind is key.kind
-    ]
+async def _held_here(
+    state: NodeState, key: Key, *, author: bytes = b"", slot: bytes = b""
+) -> Record | None:
+    """What our own store has at one place: no look at what else may be under the key."""
+    record = await state.store.get_one(key.digest, author=author, slot=slot, wall=state.wall())
+    return record if record and record.header.kind is key.kind else None
 
 
 class Search:
@@ -107,8 +108,8 @@ class Reader:
     async def blob(self, key: Key) -> tuple[Record | None, Trace]:
         """The first copy that verifies, and how it was found."""
         search, tally = Search(self._state, key), Tally(self._state, key)
-        if held := await held_here(self._state, key):
-            return _record_of(key, held[0]), search.trace
+        if held := await _held_here(self._state, key):
+            return held, search.trace
         hunt = Hunt(self._state, key, trace=search.trace, on_found=search.end)
 
         def visit(step: Step, values: Values) -> bool:
@@ -135,11 +136,15 @@ class Reader:
     async def entry(
         self, key: Key, author: bytes, slot: bytes, *, reads: int | None = None
     ) -> tuple[Record | None, Trace]:
-        """The latest version that `reads` holders agree on, or that anybody showed."""
-        reads = self._state.settings.reads if reads is None else reads
+        """The latest version that `reads` holders agree on, or that anybody showed.
+
+        Raises:
+            NotAgreed: `reads` is given, and fewer agree.
+        """
+        wanted, reads = reads, self._state.settings.reads if reads is None else reads
         search, tally = Search(self._state, key), Tally(self._state, key)
-        if held := await held_here(self._state, key):
-            tally.add_verified(held, path=OUR_OWN)
+        if held := await _held_here(self._state, key, author=author, slot=slot):
+            tally.add_verified([Item(held.header, held.value)], path=OUR_OWN)
 
         def visit(step: Step, values: Values) -> bool:
             tally.add(step, values)
@@ -151,7 +156,23 @@ class Reader:
         item = next(ours, None)
         record = await self._whole(key, item, tally, search.trace) if item else None
         self._conclude("get", search, record, holders=tally.holders_of(item) if item else ())
+        if record is not None and wanted is not None and not tally.enough(wanted):
+            raise NotAgreed(record, search.trace, reads=wanted)
         return record, search.trace
+
+    async def version(self, key: Key, header: Header) -> Record | None:
+        """The record with this very version, which need not be the latest."""
+        tally, trace, found = Tally(self._state, key), Trace(key.digest), list[Item]()
+
+        def visit(step: Step, values: Values) -> bool:
+            items = tally.judge(step, values.items)
+            true = [item for item in items if item.header.version == header.version]
+            tally.add_verified(true, path=step.path, by=step.contact)
+            found.extend(true)
+            return bool(true)
+
+        await Walk(self._state, key.digest, FindValue(key.digest), visit=visit).run()
+        return await self._whole(key, found[0], tally, trace) if found else None
 
     def survey(self, key: Key) -> Walk:
         """A walk that goes on to the end, and marks whoever holds something valid under a key."""

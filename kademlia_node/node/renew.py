@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from typing import Final
 
 from kademlia_node.core.identity import Identity
 from kademlia_node.errors import SetupError
@@ -19,10 +20,11 @@ from kademlia_node.node.draft import renewed
 from kademlia_node.node.receipt import Receipt, StepOutcome
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.write import Writer
-from kademlia_node.settings import FORGOTTEN_AFTER_S
+from kademlia_node.settings import EXPIRY_DEFAULT_S, FORGOTTEN_AFTER_S
 from kademlia_node.store.base import Place, Published
 
 log = logging.getLogger(__name__)
+RESTING_S: Final = 3600.0  # then it is seen whether the clock has come right
 
 
 class Renewer:
@@ -35,7 +37,7 @@ class Renewer:
         self._writer = writer
         self._authors = authors
         self._publications = state.store.publications
-        self._unnoted: dict[Place, float] = {}  # renewed until then, but the disk was full
+        self._not_before: dict[Place, float] = {}  # of the event loop; forgotten at a restart
 
     async def renew_some(self) -> float | None:
         """Renew a few of those that are due; seconds until more should follow, or None."""
@@ -50,9 +52,15 @@ class Renewer:
         return settings.renew_pause_s if len(due) == at_once else None
 
     async def _due(self, count: int) -> list[Published]:
-        wall, unnoted = self._state.wall(), self._unnoted
-        due = await self._publications.due(wall=wall, limit=count + len(unnoted))
-        return [one for one in due if unnoted.get(one.place, wall) <= wall][:count]
+        now, waiting = self._state.loop.time(), self._not_before
+        for place in [place for place, then in waiting.items() if then <= now]:
+            del waiting[place]
+        due = await self._publications.due(wall=self._state.wall(), limit=count + len(waiting))
+        return [one for one in due if one.place not in waiting][:count]
+
+    def _later(self, place: Place, after_s: float) -> None:
+        """Let others have their turn first."""
+        self._not_before[place] = self._state.loop.time() + after_s
 
     async def _renew(self, due: Published) -> bool:
         """Whether anything was heard of it."""
@@ -60,24 +68,22 @@ class Renewer:
             published = await self._publications.get(due.place)
             if published is None or published.renew_at != due.renew_at:
                 return True  # it was written or withdrawn meanwhile
-            if (why := self._lapsed(published)) is not None:
-                log.warning("a publication is dropped: %s", why)
-                self._state.counts["publications_dropped"] += 1
-                await self._drop(published)
-                return True
-            return await self._hand_out(published)
+            author = published.record.header.author
+            if author and author not in self._authors:
+                log.warning("a publication is dropped: its author's key is not here (any more)")
+                await self._drop(published.place)
+            elif author and self._has_lapsed(published):
+                log.warning("a publication rests: it may have been withdrawn while we were away")
+                self._state.counts["publications_resting"] += 1
+                self._later(published.place, RESTING_S)
+            else:
+                return await self._hand_out(published)
+            return True
 
-    def _lapsed(self, published: Published) -> str | None:
-        """Why it must not be renewed any more."""
-        author = published.record.header.author
-        if not author:
-            return None  # a blob
-        if author not in self._authors:
-            return "this node does not have its author's key (any more)"
-        longest_s = self._state.settings.renew_after_s * 1.1
-        if self._state.wall() > published.renew_at - longest_s + FORGOTTEN_AFTER_S:
-            return "it was not renewed for so long that it may have been withdrawn meanwhile"
-        return None
+    def _has_lapsed(self, published: Published) -> bool:
+        """Whether it was not renewed for longer than a tombstone is sure to have lived."""
+        last = published.renew_at - 1.1 * self._state.settings.renew_after_s
+        return self._state.wall() > last + FORGOTTEN_AFTER_S
 
     async def _hand_out(self, published: Published) -> bool:
         state, old = self._state, published.record
@@ -87,15 +93,20 @@ class Renewer:
         receipt, newest = handed.receipt, handed.deposit.newest
         state.count_operation("renew", receipt.trace)
         if newest is not None and newest.version > record.header.version:
-            await self._drop(published)  # another device has moved on
+            await self._drop(published.place)  # another device has moved on
         elif self._is_cut_off(receipt):
             return False
+        elif receipt.replicas and self._is_from_the_future(published):
+            self._later(published.place, state.settings.renew_after_s / 2)
         elif receipt.replicas:
             await self._note(Published(record, self._writer.renew_at()))
         else:  # refused by all
-            later = state.wall() + state.settings.renew_retry_s
-            await self._note(Published(old, later))  # the others come first now
+            self._later(published.place, state.settings.renew_retry_s)
         return True
+
+    def _is_from_the_future(self, published: Published) -> bool:
+        """Whether our clock was ahead when this was noted, or is behind now: then note nothing."""
+        return published.renew_at > self._state.wall() + EXPIRY_DEFAULT_S
 
     def _is_cut_off(self, receipt: Receipt) -> bool:
         """Whether nobody was heard; our own copy counts only if we know of nobody else."""
@@ -109,21 +120,16 @@ class Renewer:
         return bool(steps or refusals or not receipt.replicas)
 
     async def _note(self, published: Published) -> None:
-        place = published.place
         try:
             await self._publications.keep(published)
         except SetupError as error:
             log.warning("a renewal cannot be noted: %s", error)
-            self._unnoted[place] = published.renew_at
-        else:
-            self._unnoted.pop(place, None)
+            self._later(published.place, published.renew_at - self._state.wall())
 
-    async def _drop(self, published: Published) -> None:
-        place, retry_s = published.place, self._state.settings.renew_retry_s
+    async def _drop(self, place: Place) -> None:
+        self._state.counts["publications_dropped"] += 1
         try:
             await self._publications.drop(place)
         except SetupError as error:
             log.warning("a publication cannot be dropped: %s", error)
-            self._unnoted[place] = self._state.wall() + retry_s
-        else:
-            self._unnoted.pop(place, None)
+            self._later(place, self._state.settings.renew_retry_s)

@@ -1,20 +1,24 @@
 """What this node answers when it is asked.
 
-PING, IDENTIFY and FIND_NODE are answered at once, and so is CHUNK of what is at hand. FIND_VALUE
-and STORE wait for the store, each in a task of its own, at most `serving_max` at a time.
+PING, IDENTIFY and FIND_NODE are answered at once, and so is CHUNK of what is at hand. FIND_VALUE,
+STORE and other CHUNKs wait for the store, each in a task of its own, at most `serving_max` at a
+time, of which one asker has a share.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 
 from kademlia_node.core.contact import Contact, is_local, prefix
 from kademlia_node.core.key import Kind
+from kademlia_node.core.limiter import KeyedLimiter
 from kademlia_node.core.message import (
     Chunk,
+    Chunked,
     ErrorCode,
     FindNode,
     FindValue,
@@ -58,7 +62,11 @@ class Server:
         self._state = state
         self._reach = reach
         self._tasks: asyncio.TaskGroup | None = None
-        self._serving = 0
+        self._serving: Counter[bytes] = Counter()  # requests, by the ID of who asked
+        misses_per_s = state.settings.chunk_misses_per_s
+        self._misses: KeyedLimiter = KeyedLimiter(
+            misses_per_s, misses_per_s, keys_max=state.settings.peer_limits_max
+        )
         self._intake = Intake(state)
 
     async def run(self) -> None:
@@ -81,9 +89,9 @@ class Server:
             case Ping():
                 reply(Pong())
             case FindValue():
-                self._later(self._find_value(asker, request), reply)
+                self._later(self._find_value(asker, request), asker, reply)
             case Store():
-                self._later(self._store(asker, request), reply)
+                self._later(self._store(asker, request), asker, reply)
             case Chunk():
                 self._give(asker, request, reply)
             case Identify():
@@ -95,7 +103,14 @@ class Server:
         if (at_hand := self._state.contents.at_hand(asker.contact, request)) is not None:
             reply(at_hand)
         else:
-            self._later(self._state.contents.chunk(request), reply)
+            self._later(self._chunk(asker, request), asker, reply)
+
+    async def _chunk(self, asker: Asker, request: Chunk) -> Chunked | Refused:
+        """A look into the store costs us more than a chunk; only it is counted here."""
+        contents, now = self._state.contents, self._state.loop.time()
+        if not contents.is_near(request) and not self._misses.take(asker.contact.id, now):
+            return Refused(ErrorCode.BUSY, "too many contents at once")
+        return await contents.chunk(request)
 
     def contacts_for(self, asker: Asker, target: bytes) -> list[Contact]:
         """Our nearest contacts to the target; local ones stay among local peers."""
@@ -109,14 +124,21 @@ class Server:
         )
         return list(public)[:count]
 
-    def _later(self, answering: Coroutine[None, None, Response], reply: Reply) -> None:
-        if self._tasks is None or self._serving >= self._state.settings.serving_max:
+    def _later(
+        self, answering: Coroutine[None, None, Response], asker: Asker, reply: Reply
+    ) -> None:
+        settings, who = self._state.settings, asker.contact.id
+        if (
+            self._tasks is None
+            or self._serving.total() >= settings.serving_max
+            or self._serving[who] >= settings.serving_per_peer_max
+        ):
             answering.close()
             reply(Refused(ErrorCode.BUSY, "too many requests at once"))
             return
-        self._serving += 1
+        self._serving[who] += 1
         task = self._tasks.create_task(self._answer(answering, reply))
-        task.add_done_callback(self._on_served)
+        task.add_done_callback(lambda _: self._on_served(who))
 
     async def _answer(self, answering: Coroutine[None, None, Response], reply: Reply) -> None:
         """A store that fails is the operator's to mend; no request ends the node."""
@@ -127,8 +149,10 @@ class Server:
             self._state.counts["serving_failed"] += 1
             reply(Refused(ErrorCode.BUSY, "something is wrong here"))
 
-    def _on_served(self, _: asyncio.Task[None]) -> None:
-        self._serving -= 1
+    def _on_served(self, who: bytes) -> None:
+        self._serving[who] -= 1
+        if not self._serving[who]:
+            del self._serving[who]
 
     async def _find_value(self, asker: Asker, request: FindValue) -> Values:
         snapshots = self._state.snapshots
@@ -138,7 +162,9 @@ class Server:
         is_whole = len(answer.items) == view.count
         if is_whole and not request.known:
             return answer
-        snapshot = view.snapshot or snapshots.of_few(view.records)
+        snapshot = snapshots.of(view)
+        if snapshot is None:
+            return answer
         if request.known == snapshot.hash:
             return Values(tuple(contacts[:CONTACTS_WITH_VALUE_MIN]), view.count, snapshot, ())
         if is_whole:
@@ -166,6 +192,7 @@ class Server:
         else:
             record = Record(key, header, request.value)
             stored = await state.keep(record, charged_to=charged_to, expect_seq=request.expect_seq)
+        state.counts[f"store_{stored.status.name.lower()}"] += 1
         return replace(stored, contacts=nearer)
 
     def _accepts(self, key: bytes) -> bool:

@@ -1,9 +1,9 @@
 """Snapshots: what we hold under a key, in a form that readers fetch page by page (`core.snapshot`).
 
 A few records go into one answer and need no snapshot. Of more, the pages are made when somebody
-asks and kept until something changes, in steps, so that a large topic holds up nobody. One that
-changes all the time is paged anew at most so often that it takes a tenth of a core; meanwhile
-readers get the pages of a moment ago.
+asks and kept until something changes, in steps, so that a large topic holds up nobody. All paging
+of a node together takes a tenth of a core at most: beyond that, readers get the pages of a while
+ago, or, where there are none, the first few records only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Final
 
-from kademlia_node.core.key import Kind
+from kademlia_node.core.limiter import TokenBucket
 from kademlia_node.core.manifest import Manifest, Piece
 from kademlia_node.core.message import Snapshot
 from kademlia_node.core.record import Record, merge
@@ -33,9 +33,10 @@ Spot = tuple[bytes, bytes]
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is under a key. `records` are all, or the first few of `count` and there is a snapshot.
+    """What is under a key: `records` are all, or the first few of `count`, which a snapshot shows.
 
-    The snapshot is None where nobody needs one.
+    The snapshot is None where nobody needs one, and of many that could not be paged just now:
+    `count` is then one more than there are `records`.
     """
 
     records: list[Record]
@@ -47,14 +48,13 @@ class View:
 class _Built:
     """The pages of one topic: `starts` tells with which record each of them begins.
 
-    `read` counts the records that were read for it, `manifest` is the packed list of the pages.
+    `manifest` is the packed list of the pages.
     """
 
     view: View
     born: float
-    read: int
     starts: dict[bytes, Spot]
-    manifest: bytes = b""
+    manifest: bytes
     stale: bool = False
 
     @property
@@ -80,7 +80,10 @@ class Snapshots:
         self._settings = settings
         self._wall = wall
         self._clock = asyncio.get_running_loop().time
-        self._built: OrderedDict[bytes, _Built] = OrderedDict()
+        self._burst = settings.snapshot_entries_burst
+        self._budget = TokenBucket(settings.snapshot_entries_per_s, self._burst)
+        self._owed = 0.0  # entries that were read for pages and not yet taken from the budget
+        self._built: OrderedDict[bytes, _Built] = OrderedDict()  # used longest ago first
         self._building: dict[bytes, asyncio.Future[View | None]] = {}
         self._changed: set[bytes] = set()  # of those that are being built
         self._pages: dict[bytes, bytes] = {}  # pages and manifests, to the key of their topic
@@ -98,18 +101,30 @@ class Snapshots:
         if len(first) <= FEW:
             records = merge(first)
             return View(records, len(records))
-        view = self._usable(key)
+        built = self._built.get(key)
+        if built is not None:
+            self._built.move_to_end(key)
+        view = None if built is None or self._is_outdated(built) else built.view
         while view is None:
             if (building := self._building.get(key)) is not None:
                 view = await building  # None: whoever built it has failed
-            else:
+            elif self._may_build():
                 view = await self._build_for_all(key)
+            elif built is not None:
+                view = built.view
+            else:
+                view = View(merge(first)[:FEW], len(first))
         return view
 
-    def of_few(self, records: list[Record]) -> Snapshot:
-        """The snapshot of records that are few and yet too large for one answer."""
+    def of(self, view: View) -> Snapshot | None:
+        """The snapshot of a view, also of records that are few and yet too large for one answer.
+
+        None: it does not show all, so that no snapshot stands for it.
+        """
+        if view.snapshot or len(view.records) < view.count:
+            return view.snapshot
         paginator = Paginator()
-        pages = [paginator.add(record) for record in records] + [paginator.finish()]
+        pages = [paginator.add(record) for record in view.records] + [paginator.finish()]
         pieces = tuple(self._keep(page)[0] for page in pages if page)
         return self._name(Manifest(pieces).pack())
 
@@ -121,7 +136,10 @@ class Snapshots:
         built = self._built[key]
         start = built.starts.get(page_hash)
         page = built.manifest if start is None else await self._page_from(key, start)
-        return page if page and hashlib.sha256(page).digest() == page_hash else None
+        if page is None or hashlib.sha256(page).digest() != page_hash:
+            self._pages.pop(page_hash, None)  # it never comes back; no second look for it
+            return None
+        return page
 
     async def _page_from(self, key: bytes, start: Spot) -> bytes | None:
         """The page that begins with this record, as it is now."""
@@ -136,14 +154,18 @@ class Snapshots:
             page = paginator.add(record)
         return page or paginator.finish()
 
-    def _usable(self, key: bytes) -> View | None:
-        built = self._built.get(key)
-        if built is None:
-            return None
-        age = self._clock() - built.born
-        pause_s = built.read * self._settings.snapshot_entry_s
-        too_old = age >= self._settings.snapshot_max_age_s or (built.stale and age >= pause_s)
-        return None if too_old else built.view
+    def _is_outdated(self, built: _Built) -> bool:
+        return built.stale or self._clock() - built.born >= self._settings.snapshot_max_age_s
+
+    def _may_build(self) -> bool:
+        """Whether all that was read for pages so far is within the budget.
+
+        How much a topic takes is known only afterwards; so it is paid for afterwards.
+        """
+        now = self._clock()
+        while self._owed and self._budget.take(now, part := min(self._owed, self._burst)):
+            self._owed -= part
+        return not self._owed
 
     async def _build_for_all(self, key: bytes) -> View:
         """Build it, on behalf of everybody who asks meanwhile."""
@@ -173,30 +195,23 @@ class Snapshots:
                 self._pages.pop(content, None)
 
     async def _build(self, key: bytes) -> _Built:
-        """Read all records in steps; those of a proven kind are few and leave the rest out."""
+        """Read all records in steps: they are topic entries, for of other kinds a key has one."""
         born, count, paginator = self._clock(), 0, Paginator()
-        proven: list[Record] = []
         first: list[Record] = []
         pages: list[tuple[Piece, Spot]] = []
         async for record in self._records(key):
-            if record.header.kind is not Kind.TOPIC:
-                proven.append(record)
-                continue
             count += 1
+            self._owed += 1
             if len(first) < FEW:
                 first.append(record)
             if page := paginator.add(record):
                 pages.append(self._keep(page))
         if page := paginator.finish():
             pages.append(self._keep(page))
-        read = len(proven) + count
-        if proven:
-            proven = merge(proven)
-            return _Built(View(proven, len(proven)), born, read, {})
         del pages[MANIFEST_PIECES_MAX:]
         manifest = Manifest(tuple(piece for piece, _ in pages)).pack()
         view = View(first, count, self._name(manifest))
-        return _Built(view, born, read, {piece.hash: spot for piece, spot in pages}, manifest)
+        return _Built(view, born, {piece.hash: spot for piece, spot in pages}, manifest)
 
     async def _records(self, key: bytes, *, after: Spot | None = None) -> AsyncIterator[Record]:
         """In steps of STEP, between which others have their turn."""

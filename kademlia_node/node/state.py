@@ -27,6 +27,7 @@ from kademlia_node.core.replica import NetworkSize
 from kademlia_node.core.routing import RoutingTable
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.exchange import Exchange
+from kademlia_node.node.background import Background
 from kademlia_node.node.contents import Contents
 from kademlia_node.node.receipt import OperationCost, Trace
 from kademlia_node.node.snapshots import Snapshots
@@ -40,9 +41,11 @@ STATUS_OF = {
     Outcome.OLD: StoreStatus.OLD,
     Outcome.CONFLICT: StoreStatus.CAS,
     Outcome.SHORTENED: StoreStatus.BAD,
+    Outcome.FOREIGN: StoreStatus.BAD,
     Outcome.QUOTA: StoreStatus.QUOTA,
     Outcome.FULL: StoreStatus.QUOTA,
 }
+REASON_OF = {Outcome.SHORTENED: Reason.SHORTENED, Outcome.FOREIGN: Reason.WRONG_KEY}
 WITH_CURRENT = frozenset({Outcome.OLD, Outcome.CONFLICT, Outcome.SHORTENED})
 
 
@@ -64,6 +67,7 @@ class NodeState:
     snapshots: Snapshots
     size: NetworkSize = field(default_factory=NetworkSize)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    background: Background = field(default_factory=Background)
     counts: Counter[str] = field(default_factory=Counter)
     operations: dict[str, OperationCost] = field(default_factory=dict)
 
@@ -144,10 +148,8 @@ class NodeState:
         if answer.current is not None and equivocates(header, answer.current):
             self.counts["equivocations"] += 1
         current = answer.current if answer.outcome in WITH_CURRENT else None
-        shortened = answer.outcome is Outcome.SHORTENED
-        return Stored(
-            STATUS_OF[answer.outcome], current, reason=Reason.SHORTENED if shortened else 0
-        )
+        reason = REASON_OF.get(answer.outcome, 0)
+        return Stored(STATUS_OF[answer.outcome], current, reason=reason)
 
     def count_bad(self, error: BadRecord, *, by: str) -> None:
         """One more record that was refused; `by` tells in which role we judged it."""

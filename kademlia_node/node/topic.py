@@ -6,13 +6,14 @@ their own hash; all of it from several holders at once. An entry is given out as
 verified.
 
 A holder is asked only for what it has named itself, and each sort of content is a fetching of its
-own. So nobody is blamed for what others say that he has.
+own. So nobody is blamed for what others say that he has. Each has its own share of what a reading
+may weigh, so that the junk of one does not cut off the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from functools import partial
 
@@ -24,7 +25,7 @@ from kademlia_node.core.record import Header
 from kademlia_node.core.snapshot import read_page
 from kademlia_node.errors import MalformedMessage
 from kademlia_node.node.fetching import Fetching
-from kademlia_node.node.read import OUR_OWN, held_here
+from kademlia_node.node.read import OUR_OWN
 from kademlia_node.node.receipt import Step, StepOutcome, TopicEntry
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.tally import Tally
@@ -45,10 +46,13 @@ class TopicReading:
         self._walk = Walk(state, key.digest, FindValue(key.digest), visit=self._visit)
         self._news = asyncio.Event()
         self._heard = 0
-        self._bytes_left = state.settings.topic_bytes_max
+        self._bytes_of: Counter[Contact] = Counter()  # that came from each holder
+        self._deadline: asyncio.TimerHandle | None = None
         self._manifests = self._fetching(self._on_manifest)
         self._pages = self._fetching(self._on_page)
         self._values = self._fetching(self._on_value)
+        self._fetchings = self._manifests, self._pages, self._values
+        self._is_left = False
         self._steps: dict[Contact, Step] = {}  # of those who have named something
         self._told: defaultdict[bytes, list[Contact]] = defaultdict(list)  # who, which manifest
         self._listed: dict[bytes, Sequence[Piece]] = {}  # the pages of a manifest
@@ -60,12 +64,15 @@ class TopicReading:
     async def entries(self) -> AsyncGenerator[TopicEntry, None]:
         """Entries as they are learnt, once `reads` holders have been heard or the walk is over.
 
-        A newer version of an entry that was given already is given again.
+        A newer version of an entry that was given already is given again. A reading may end before
+        all is read that holders have named: the counter `topics_cut_short` tells how often one met
+        `topic_bytes_max` of a holder or `topic_max_s`, `topics_stalled` how often nothing came for
+        `topic_idle_s`.
         """
-        if held := await held_here(self._state, self._key):
+        if held := await self._held_here():
             self._tally.add_verified(held, path=OUR_OWN)
             self._here = {_value_of(item.header): item.value for item in held if item.value}
-        self._walk.on_end(self._news.set)
+        self._walk.on_end(self._on_walked)
         self._walk.start()
         try:
             while True:
@@ -80,9 +87,28 @@ class TopicReading:
                 if not (self._is_over or await self._has_news()):
                     return
         finally:
+            self._is_left = True
             self._walk.end()
             self._cancel()
             self._state.count_operation("find", self._walk.trace)
+
+    async def _held_here(self) -> list[Item]:
+        state, key = self._state, self._key
+        records = await state.store.get(key.digest, wall=state.wall())
+        return [Item(r.header, r.value) for r in records if r.header.kind is key.kind]
+
+    def _on_walked(self) -> None:
+        self._news.set()
+        if not self._is_left:
+            loop, settings = self._state.loop, self._state.settings
+            self._deadline = loop.call_later(settings.topic_max_s, self._on_too_long)
+
+    def _on_too_long(self) -> None:
+        if self._is_over:  # all is here, and whoever reads it takes its time
+            return
+        self._state.counts["topics_cut_short"] += 1
+        self._cancel()
+        self._news.set()
 
     async def _has_news(self) -> bool:
         """Wait for it. A holder who drips has no piece ready for long; it holds up nobody."""
@@ -97,8 +123,7 @@ class TopicReading:
 
     @property
     def _is_over(self) -> bool:
-        fetchings = self._manifests, self._pages, self._values
-        return self._walk.ended and all(fetching.is_idle for fetching in fetchings)
+        return self._walk.ended and all(fetching.is_idle for fetching in self._fetchings)
 
     def _visit(self, step: Step, values: Values) -> bool:
         items = self._tally.judge(step, values.items)
@@ -139,8 +164,10 @@ class TopicReading:
         return Fetching(self._state, on_piece=on_piece, on_idle=self._news.set, trace=trace)
 
     def _cancel(self) -> None:
-        for fetching in (self._manifests, self._pages, self._values):
+        for fetching in self._fetchings:
             fetching.cancel()
+        if self._deadline is not None:
+            self._deadline.cancel()
 
     def _on_snapshot(self, step: Step, snapshot: Snapshot) -> None:
         if snapshot.length > VALUE_BYTES_MAX:
@@ -161,8 +188,6 @@ class TopicReading:
     def _on_piece(self, take: Take, holder: Contact, piece: Piece, content: bytes) -> bool:
         step = self._steps[holder]
         self._news.set()
-        if not self._pay_for(content):
-            return True
         try:
             is_true = take(step, piece, content)
         except MalformedMessage:
@@ -170,6 +195,7 @@ class TopicReading:
         if not is_true:
             step.outcome = StepOutcome.BAD
             self._state.counts["snapshots_false"] += 1
+        self._weigh(holder, content)
         return is_true
 
     def _on_manifest(self, _: Step, piece: Piece, content: bytes) -> bool:
@@ -195,13 +221,13 @@ class TopicReading:
             self._add_whole(header, content)
         return True
 
-    def _pay_for(self, content: bytes) -> bool:
-        """Whether this reading may still grow: anybody may fill a topic."""
-        self._bytes_left -= len(content)
-        if self._bytes_left < 0:
+    def _weigh(self, holder: Contact, content: bytes) -> None:
+        """Ask a holder that has sent its share for nothing more: anybody may fill a topic."""
+        self._bytes_of[holder] += len(content)
+        if self._bytes_of[holder] >= self._state.settings.topic_bytes_max:
             self._state.counts["topics_cut_short"] += 1
-            self._cancel()
-        return self._bytes_left >= 0
+            for fetching in self._fetchings:
+                fetching.drop(holder)
 
 
 def _value_of(header: Header) -> Piece:

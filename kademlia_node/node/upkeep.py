@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from kademlia_node.core.schedule import Schedule
 
 log = logging.getLogger(__name__)
+CHORE_MAX_S = 300.0  # what takes longer hangs; the others must have their turn
 JITTER = 0.1  # of every pause, either way: nodes started together drift apart
 
 
@@ -63,7 +64,8 @@ class Upkeep:
 
     async def _do(self, chore: Chore) -> float | None:
         try:
-            return await chore.do()
+            async with asyncio.timeout(CHORE_MAX_S):
+                return await chore.do()
         except Exception:
             log.exception("the chore %r failed", chore.name)
             return None

@@ -57,6 +57,9 @@ class Writer:
     ) -> Receipt:
         """Write an entry, a topic entry or a tombstone, as its highest version.
 
+        With `expect_seq` the current version is read first: most conflicts are seen before anything
+        is written. Those of the same moment are seen by the nodes that refuse ours.
+
         Writes of one place come one after the other, else a slow one would be kept alive for ever
         in place of a later one.
 
@@ -65,6 +68,8 @@ class Writer:
             NotStored, PartlyStored: nobody took it, or fewer than `acks` did.
         """
         async with self.lock(draft.place):
+            if expect_seq is not None:
+                await self._expect(draft, expect_seq)
             return await self._write(draft, expect_seq=expect_seq, acks=acks)
 
     async def forget(self, key: Key) -> bool:
@@ -133,7 +138,7 @@ class Writer:
             newest, receipt = handed.deposit.newest, handed.receipt
             self._state.count_operation("withdraw" if deletes else "write", receipt.trace)
             if handed.deposit.conflict:
-                raise Conflict(await self._current(draft, newest))
+                raise Conflict(await self._shown(draft, newest), receipt)
             in_the_way = newest and supersedes(record.header, newest) in IN_THE_WAY
             if not newest or not in_the_way or tries == WRITES_MAX:
                 break
@@ -160,8 +165,12 @@ class Writer:
         if len(self._replicas) > REPLICAS_KNOWN_MAX:
             self._replicas.popitem(last=False)
 
-    async def _current(self, draft: Draft, newest: Header | None) -> Record | None:
-        """The record that stands in the way, if anybody still shows it."""
-        best, _ = await self._reader.entry(draft.key, draft.author.public_key, draft.slot)
-        is_current = best is not None and (newest is None or best.header.version >= newest.version)
-        return best if is_current else None
+    async def _expect(self, draft: Draft, expect_seq: int) -> None:
+        """Raise Conflict if the current version is another one."""
+        current, _ = await self._reader.entry(draft.key, draft.author.public_key, draft.slot)
+        if current is not None and current.header.seq > expect_seq:
+            raise Conflict(current)
+
+    async def _shown(self, draft: Draft, newest: Header | None) -> Record | None:
+        """The record that a refusal proved to be there, if anybody still shows it."""
+        return None if newest is None else await self._reader.version(draft.key, newest)

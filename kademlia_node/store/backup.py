@@ -41,6 +41,7 @@ from kademlia_node.store.base import Outcome, Published, Store
 from kademlia_node.store.disk import DiskStore
 
 T = TypeVar("T")
+REASON_OF = {Outcome.SHORTENED: Reason.SHORTENED, Outcome.FOREIGN: Reason.WRONG_KEY}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ class RestoreReport:
     Attributes:
         restored: Records that are in the store now.
         publications: Those that this node keeps alive now.
+        not_ours: Publications of other authors, restored as records at most: not kept alive here.
         kept: Records and publications of which the node had the same version, or a newer one.
         expired: Records that nobody would read any more.
         over_quota: Records the store has no room for.
@@ -87,6 +89,7 @@ class RestoreReport:
 
     restored: int
     publications: int
+    not_ours: int
     kept: int
     expired: int
     over_quota: int
@@ -174,6 +177,7 @@ async def restore_backup(
     wall: float,
     verify: Verify,
     may_renew: Callable[[bytes], bool],
+    on_filed: Callable[[bytes], None] | None = None,
 ) -> RestoreReport:
     """Put what is in a backup into a store; nothing newer is overwritten. Safe to repeat.
 
@@ -185,6 +189,7 @@ async def restore_backup(
         verify: `Suite.verify`.
         may_renew: Whether this node can renew records of an author (32 bytes; empty: of a blob).
             Publications of others are restored as mere records.
+        on_filed: Told the key under which a record was stored or renewed.
 
     Raises:
         SetupError: the file cannot be read, is no backup of this program or of this network, or is
@@ -194,7 +199,7 @@ async def restore_backup(
         if backup.about().network_tag != network_tag:
             raise SetupError(f"{path} is a backup of another network than this node's")
         judge = _Judge(network_tag=network_tag, wall=wall, verify=verify)
-        restoring = _Restoring(store, wall=wall, may_renew=may_renew)
+        restoring = _Restoring(store, wall=wall, may_renew=may_renew, on_filed=on_filed)
 
         def judge_page() -> list[Record | Published | BadRecord]:
             return [judge(row) for row in backup.page()]
@@ -298,10 +303,18 @@ class _Census:
 class _Restoring:
     """Puts what was judged into a store, and counts what becomes of it."""
 
-    def __init__(self, store: Store, *, wall: float, may_renew: Callable[[bytes], bool]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *,
+        wall: float,
+        may_renew: Callable[[bytes], bool],
+        on_filed: Callable[[bytes], None] | None,
+    ) -> None:
         self._store = store
         self._wall = wall
         self._may_renew = may_renew
+        self._on_filed = on_filed
         self._became = Counter[str]()
         self._refused = Counter[str]()
 
@@ -311,37 +324,43 @@ class _Restoring:
             case BadRecord():
                 self._refused[_name(judged)] += 1
             case Record():
-                await self._put(judged)
+                self._became[await self._put(judged)] += 1
             case Published() if self._may_renew(judged.record.header.author):
                 await self._publish(judged)
             case Published():
-                await self._put(judged.record)
+                became = await self._put(judged.record)
+                has_room = became in {"restored", "kept", "expired"}
+                self._became["not_ours" if has_room else became] += 1
 
     def report(self) -> RestoreReport:
         """What became of all that was taken."""
         return RestoreReport(
             restored=self._became["restored"],
             publications=self._became["published"],
+            not_ours=self._became["not_ours"],
             kept=self._became["kept"],
             expired=self._became["expired"],
-            over_quota=self._became["over quota"],
+            over_quota=self._became["over_quota"],
             refused=dict(self._refused),
         )
 
-    async def _put(self, record: Record) -> None:
+    async def _put(self, record: Record) -> str:
+        """Returns what became of it, by the name of its field in a report."""
         if record.header.expires <= self._wall:
-            self._became["expired"] += 1
-            return
+            return "expired"
         answer = await self._store.put(record, charged_to=b"", wall=self._wall)
+        if self._on_filed is not None and answer.outcome in {Outcome.STORED, Outcome.HAVE}:
+            self._on_filed(record.key)
         match answer.outcome:
             case Outcome.STORED:
-                self._became["restored"] += 1
+                return "restored"
             case Outcome.HAVE | Outcome.OLD:
-                self._became["kept"] += 1
-            case Outcome.SHORTENED:
-                self._refused[_name(BadRecord(Reason.SHORTENED))] += 1
+                return "kept"
+            case Outcome.SHORTENED | Outcome.FOREIGN as refusal:
+                self._refused[_name(BadRecord(REASON_OF[refusal]))] += 1
+                return "refused"
             case Outcome.QUOTA:
-                self._became["over quota"] += 1
+                return "over_quota"
             case _:
                 raise SetupError("the disk takes no more: free some space, then restore again")
 

@@ -35,6 +35,7 @@ class Outcome(Enum):
     OLD = auto()  # a higher version is here
     CONFLICT = auto()  # the current seq is not the expected one
     SHORTENED = auto()  # a successor that would expire before its predecessor
+    FOREIGN = auto()  # a topic entry under a key that belongs to a record of a proven kind
     QUOTA = auto()  # no room for this author, this source, or at all
     FULL = auto()  # the disk takes no more; what it has it keeps
 
@@ -75,7 +76,11 @@ class Publications(Protocol):
     """
 
     async def due(self, *, wall: float, limit: int) -> list[Published]:
-        """Those to be renewed by `wall` (seconds since 1970), `limit` at most, soonest first."""
+        """Those to be renewed by `wall` (seconds since 1970), `limit` at most, soonest first.
+
+        One that would wait for longer than any record lives was noted by a clock that was ahead: it
+        is due, too.
+        """
         ...
 
     async def get(self, place: Place) -> Published | None:
@@ -108,7 +113,11 @@ class Publications(Protocol):
 
 
 class Store(Protocol):
-    """Keeps records by place. `wall` is seconds since 1970; what expired by then is not there."""
+    """Keeps records by place. `wall` is seconds since 1970; what expired by then is not there.
+
+    One key holds one kind. Blobs and entries prove theirs; where one is held, topic entries are
+    FOREIGN, and those that were there before it go when it is put.
+    """
 
     @property
     def publications(self) -> Publications:
@@ -191,11 +200,15 @@ class Store(Protocol):
         ...
 
     async def sweep(self, *, wall: float) -> int:
-        """Forget what has expired; returns how many records that were."""
+        """Forget what expired `expired_grace_s` ago; returns how many records that were.
+
+        Nothing is forgotten in the first `expired_grace_s` after the start, or after `wall` leapt
+        by more than that: a clock so new may be wrong, and the expired are hidden all the same.
+        """
         ...
 
     async def usage(self) -> Usage:
-        """What is held, the expired included until they are swept."""
+        """What is held and counts in the quotas, the expired included until they are forgotten."""
         ...
 
     async def close(self) -> None:

@@ -13,9 +13,10 @@ from heapq import nsmallest
 from itertools import islice, takewhile
 from typing import Any, TypeVar
 
+from kademlia_node.core.key import Kind
 from kademlia_node.core.record import Header, Record
-from kademlia_node.settings import INLINE_BYTES_MAX, Settings
-from kademlia_node.store.base import FIRST, Answer, Place, Published, Usage
+from kademlia_node.settings import EXPIRY_DEFAULT_S, INLINE_BYTES_MAX, Settings
+from kademlia_node.store.base import FIRST, Answer, Place, Published, Usage, place_of
 from kademlia_node.store.shelf import Holding, Shelf
 
 Entry = TypeVar("Entry", bound=tuple[Any, ...])
@@ -29,7 +30,11 @@ class MemoryPublications:
 
     async def due(self, *, wall: float, limit: int) -> list[Published]:
         """See `Publications`."""
-        due = (published for published in self._by_place.values() if published.renew_at <= wall)
+        due = (
+            published
+            for published in self._by_place.values()
+            if published.renew_at <= wall or published.renew_at > wall + EXPIRY_DEFAULT_S
+        )
         return nsmallest(limit, due, key=lambda published: (published.renew_at, published.place))
 
     async def get(self, place: Place) -> Published | None:
@@ -70,10 +75,7 @@ class MemoryStore:
         limit: int | None = None,
     ) -> list[Record]:
         """See `Store`."""
-        shelf = self._shelf
-        ahead = shelf.since((key, b"", b"")) if after is None else shelf.behind((key, *after))
-        here = takewhile(lambda record: record.key == key, ahead)
-        return list(islice(_alive(here, wall=wall), limit))
+        return list(islice(_alive(self._shelf.under(key, after=after), wall=wall), limit))
 
     async def get_one(
         self, key: bytes, *, author: bytes, slot: bytes, wall: float
@@ -157,6 +159,11 @@ class MemoryShelf(Shelf):
         """The records behind a place, in order."""
         return self._records_from(bisect_right(self._by_place, place))
 
+    def under(self, key: bytes, *, after: tuple[bytes, bytes] | None = None) -> Iterator[Record]:
+        """The records under a key, in order; only those behind an (author, slot), if given."""
+        ahead = self.since((key, b"", b"")) if after is None else self.behind((key, *after))
+        return takewhile(lambda record: record.key == key, ahead)
+
     def with_value(self, value_hash: bytes) -> Iterator[Record]:
         """The records whose value has this SHA-256 and is too long to go inline."""
         return map(self._record, self._by_value.get(value_hash, ()))
@@ -204,9 +211,20 @@ class MemoryShelf(Shelf):
         _remove_from(self._by_rank, (holding.rank(self.own_id), place))
         self._forget(place)
 
-    def forget_expired(self, wall: float) -> int:
+    def kind_at(self, key: bytes) -> Kind | None:
+        """See `Shelf`."""
+        first = next(self.under(key), None)
+        return first.header.kind if first is not None else None
+
+    def remove_topic(self, key: bytes) -> None:
+        """See `Shelf`."""
+        for record in list(self.under(key)):
+            if record.header.kind is Kind.TOPIC:
+                self.remove(self._held[place_of(record)][0])
+
+    def forget(self, wall: float) -> int:
         """See `Shelf`; all at once: one by one, many records of one expiry would take long."""
-        cut = bisect_left(self._by_expiry, int(wall) + 1, key=lambda entry: entry[0])
+        cut = bisect_right(self._by_expiry, wall, key=lambda entry: entry[0])
         gone = {place for _, place in self._by_expiry[:cut]}
         if gone:
             del self._by_expiry[:cut]

@@ -4,11 +4,14 @@
 evict. A `Shelf` does so in one step; a store makes one by saying how records are added and removed.
 Refuses to know how records are kept, and what is in their values; `wall` tells it the time.
 
+Kinds: anyone can sign topic entries under any key, also that of a blob or an entry. Whoever reads
+it would have to wade through all of these squatters, so a shelf keeps one kind under each key.
+
 Quotas: a record counts its value and a fixed overhead, tombstones too. Its bytes are charged to its
 author, to the network prefix of the peer that sent it, and to the whole. Over their share authors
 and prefixes are refused; that also bounds a single topic, whose entries are anybody's. When the
 whole is full, the records farthest from our own ID make room for nearer ones, and of those under
-one key the soonest to expire go first.
+one key the soonest to expire go first. What has expired counts until it is forgotten.
 """
 
 from __future__ import annotations
@@ -17,8 +20,10 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from math import inf
 
 from kademlia_node.core.ids import distance
+from kademlia_node.core.key import Kind
 from kademlia_node.core.record import Header, Record, Verdict, supersedes
 from kademlia_node.settings import Settings
 from kademlia_node.store.base import Answer, Outcome, Place, Usage
@@ -181,13 +186,15 @@ class Shelf(ABC):
     Attributes:
         own_id: the node ID (32 bytes) from which distances are counted.
         settings: quotas and limits.
-        ledger: told by `add`, `remove` and `forget_expired` of every change.
+        ledger: told by whatever adds and removes of every change.
     """
 
     def __init__(self, own_id: bytes, *, settings: Settings) -> None:
         self.own_id = own_id
         self.settings = settings
         self.ledger = Ledger(settings)
+        self._wall = -inf  # when we were last asked to forget
+        self._settled_at = -inf  # from then on we believe the clock
 
     @abstractmethod
     def held_at(self, place: Place) -> Holding | None:
@@ -210,14 +217,34 @@ class Shelf(ABC):
         """Take away a record that is there."""
 
     @abstractmethod
-    def forget_expired(self, wall: float) -> int:
+    def kind_at(self, key: bytes) -> Kind | None:
+        """Of which kind the first record under a key is, expired or not; None: there is none."""
+
+    @abstractmethod
+    def remove_topic(self, key: bytes) -> None:
+        """Take away all topic entries under a key."""
+
+    @abstractmethod
+    def forget(self, wall: float) -> int:
         """Forget what has expired by `wall`, or some of it; returns how many records that were."""
+
+    def forget_expired(self, wall: float) -> int:
+        """See `Store.sweep`; some of it at least."""
+        grace_s = self.settings.expired_grace_s
+        leapt = abs(wall - self._wall) > grace_s  # or this is the first we hear of the clock
+        # A second leap ahead begins no new wait: else who looks seldom would never forget.
+        if leapt and (wall < self._wall or self._wall >= self._settled_at):
+            self._settled_at = wall + grace_s
+        self._wall = wall
+        return self.forget(wall - grace_s) if wall >= self._settled_at else 0
 
     def put(
         self, record: Record, *, charged_to: bytes, wall: float, expect_seq: int | None
     ) -> Answer:
         """See `Store`."""
         assert len(record.value) == record.header.length
+        if record.header.kind is not Kind.TOPIC:  # with its value, it proves whose key this is
+            self.remove_topic(record.key)
         newcomer = self._newcomer(record.key, record.header, charged_to=charged_to)
         decision, current = self._meet(newcomer, wall=wall, expect_seq=expect_seq)
         if decision.file is not None:
@@ -243,10 +270,9 @@ class Shelf(ABC):
     ) -> tuple[Decision, Header | None]:
         """Decide on a newcomer, and do what needs no value; returns also the header it found."""
         self.forget_expired(wall)
-        old = self.held_at(newcomer.place)
-        if old is not None and old.header.expires <= wall:  # one that was left for the next sweep
-            self.remove(old)
-            old = None
+        if self._is_foreign(newcomer):
+            return Decision(Outcome.FOREIGN), None
+        old = self._predecessor(newcomer, wall=wall)
         decision = decide(
             newcomer,
             old,
@@ -258,3 +284,19 @@ class Shelf(ABC):
         if decision.renew is not None:
             self.renew(decision.renew)
         return decision, old.header if old is not None else None
+
+    def _is_foreign(self, newcomer: Holding) -> bool:
+        """Whether it squats: a key stays proven also while what proved it waits to be forgotten."""
+        if newcomer.header.kind is not Kind.TOPIC:
+            return False
+        return self.kind_at(newcomer.key) not in {None, Kind.TOPIC}
+
+    def _predecessor(self, newcomer: Holding, *, wall: float) -> Holding | None:
+        """What it has to supersede; what has expired, or squats at its very place, goes now."""
+        old = self.held_at(newcomer.place)
+        if old is None:
+            return None
+        if old.header.expires <= wall or old.header.kind is not newcomer.header.kind:
+            self.remove(old)
+            return None
+        return old

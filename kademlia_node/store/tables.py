@@ -19,9 +19,10 @@ from itertools import islice
 from pathlib import Path
 
 from kademlia_node.core.ids import distance
+from kademlia_node.core.key import Kind
 from kademlia_node.core.record import Header, Record, unpack_header
 from kademlia_node.errors import MalformedMessage
-from kademlia_node.settings import Settings
+from kademlia_node.settings import EXPIRY_DEFAULT_S, Settings
 from kademlia_node.store.base import Place, Published, Usage, place_of
 from kademlia_node.store.shelf import Holding, Shelf
 
@@ -146,7 +147,7 @@ class Tables(Shelf):
         """See `Store`."""
         return self.ledger.usage
 
-    def forget_expired(self, wall: float) -> int:
+    def forget(self, wall: float) -> int:
         """See `Shelf`; `store_sweep_max` at most."""
         expired = self._sql(
             "SELECT rowid, author, charged_to, length(value) FROM record"
@@ -223,6 +224,25 @@ class Tables(Shelf):
         self._sql("DELETE FROM record WHERE key = ? AND author = ? AND slot = ?", holding.place)
         self._charge(header.author, holding.charged_to, records=-1, length=-header.length)
 
+    def kind_at(self, key: bytes) -> Kind | None:
+        """See `Shelf`."""
+        row = self._sql("SELECT header FROM record WHERE key = ? LIMIT 1", (key,)).fetchone()
+        header = _header(row[0]) if row is not None else None
+        return header.kind if header is not None else None
+
+    def remove_topic(self, key: bytes) -> None:
+        """See `Shelf`. The kind is the first byte of a header."""
+        those = (key, bytes([Kind.TOPIC]))
+        charged = self._sql(
+            "SELECT author, charged_to, count(*), sum(length(value)) FROM record"
+            " WHERE key = ? AND substr(header, 1, 1) = ? GROUP BY author, charged_to",
+            those,
+        ).fetchall()
+        if charged:
+            self._sql("DELETE FROM record WHERE key = ? AND substr(header, 1, 1) = ?", those)
+        for author, prefix, records, length in charged:
+            self._charge(author, prefix, records=-records, length=-length)
+
     def _charge(self, author: bytes, prefix: bytes, *, records: int, length: int) -> None:
         size_bytes = length + records * self.settings.record_overhead_bytes
         self.ledger.add(author, prefix, size_bytes=size_bytes, records=records)
@@ -245,11 +265,17 @@ class Tables(Shelf):
 
     def publications_due(self, *, wall: float, limit: int) -> list[Published]:
         """See `Publications.due`."""
-        return self._publications(
+        due = self._publications(
             "SELECT key, header, value, renew_at FROM publication"
             " WHERE renew_at <= ? ORDER BY renew_at, key, author, slot",
             (wall,),
             limit=limit,
+        )
+        return due + self._publications(
+            "SELECT key, header, value, renew_at FROM publication"
+            " WHERE renew_at > ? ORDER BY renew_at, key, author, slot",
+            (wall + EXPIRY_DEFAULT_S,),
+            limit=limit - len(due),
         )
 
     def publication(self, place: Place) -> Published | None:

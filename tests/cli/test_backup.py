@@ -72,6 +72,22 @@ async def test_what_the_store_has_no_room_for_is_exit_code_1(tmp_path: Path) -> 
     assert "the store is full: 1 record" in result.stderr
 
 
+async def test_what_another_key_wrote_is_told_and_no_fault(tmp_path: Path) -> None:
+    a, b = ("--folder", str(tmp_path / "a")), ("--folder", str(tmp_path / "b"))
+    file = str(tmp_path / "b.db")
+    async with daemon(tmp_path / "a"):
+        await done("set", "colour", "blue", "--own", *a)
+        await done("backup", "create", file, *a)
+        ours = await kad("backup", "restore", file, *a)
+    async with daemon(tmp_path / "b"):
+        result = await kad("backup", "restore", file, *b)
+    assert (ours.exit_code, ours.stderr) == (0, "")
+    assert "not_ours\t0\n" in ours.stdout
+    assert result.exit_code == 0
+    assert "not_ours\t1\n" in result.stdout
+    assert "will not renew it: 1 publication;" in result.stderr
+
+
 async def test_what_does_not_work_is_one_line(tmp_path: Path) -> None:
     folder, file = ("--folder", str(tmp_path / "a")), str(tmp_path / "b.db")
     assert "no daemon answers" in await failed("backup", "create", file, *folder, code=3)

@@ -188,6 +188,21 @@ def test_a_true_piece_counts_even_of_a_holder_that_was_dropped_meanwhile() -> No
     assert fetch.missing() == [piece(0)]
 
 
+def test_a_holder_that_the_caller_drops_is_asked_for_nothing_more() -> None:
+    fetch = fetch_of({"a": pieces(2), "b": pieces(2)}, per_holder=1)
+    assert fetch.next_pulls() == [("a", piece(0)), ("b", piece(1))]
+    fetch.drop("a")
+    fetch.drop("unheard of")
+    assert fetch.dropped == {"a": None, "unheard of": None}
+    fetch.offer("unheard of", pieces(3))
+    assert fetch.next_pulls() == []
+    assert fetch.on_piece("b", piece(1)) == []
+    assert fetch.next_pulls() == [("b", piece(0))]
+    fetch.on_failure("b", piece(0), Fate.LIED)
+    fetch.drop("b")
+    assert fetch.dropped["b"] is Fate.LIED
+
+
 def test_a_dropped_holder_is_not_taken_back() -> None:
     fetch = fetch_of({"liar": pieces(1)})
     fetch.next_pulls()

@@ -179,6 +179,44 @@ def test_what_comes_after_the_end_is_ignored(fate: Fate) -> None:
         pull.content_bytes()
 
 
+def test_a_holder_that_does_not_get_on_is_given_up_and_stays_so() -> None:
+    pull = pull_of(CONTENT)
+    pull.next_indices()
+    assert pull.arrived == 0
+    answer(pull, 0, 3)
+    assert pull.arrived == 2
+    pull.give_up()
+    assert pull.fate is Fate.STALLED
+    assert pull.next_indices() == []
+    whole = pull_of(b"")
+    whole.give_up()
+    assert whole.fate is Fate.WHOLE
+
+
+@given(
+    outcomes=st.lists(st.sampled_from(["true", "lost", "of another", "beyond the end", "lacks"])),
+    which=st.randoms(use_true_random=False),
+)
+def test_whatever_a_holder_answers_nothing_breaks_and_only_the_truth_is_whole(
+    outcomes: list[str], which: random.Random
+) -> None:
+    pull, in_flight = pull_of(CONTENT, window=4), list[int]()
+    for outcome in outcomes:
+        in_flight += pull.next_indices()
+        assert len(set(in_flight)) == len(in_flight) <= 4
+        if not in_flight:
+            break
+        index = in_flight.pop(which.randrange(len(in_flight)))
+        if outcome == "lost":
+            pull.on_failure(index)
+        else:
+            other = {"of another": (index + 1) % 11, "beyond the end": 11}.get(outcome, index)
+            pull.on_chunk(index, None if outcome == "lacks" else chunk(CONTENT, other))
+    if pull.fate is Fate.WHOLE:
+        assert pull.content_bytes() == CONTENT
+        assert "of another" not in outcomes[:11]
+
+
 def test_an_outcome_of_what_was_never_asked_is_our_own_mistake() -> None:
     with pytest.raises(KeyError):
         pull_of(CONTENT).on_chunk(0, chunk(CONTENT, 0))

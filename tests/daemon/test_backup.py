@@ -130,7 +130,7 @@ async def test_a_node_keeps_alive_again_what_it_can_renew(
     (tmp_path / "a" / "store.db").unlink()
     async with lone(tmp_path / "a", network=network) as client:
         report = (await ask(client, "restore", tmp_path / "backup.db"))[1]
-    assert (report["publications"], report["restored"]) == (renewed, 4 - renewed)
+    assert (report["publications"], report["not_ours"]) == (renewed, 4 - renewed)
 
 
 async def test_a_node_without_a_disk_has_nothing_to_back_up(tmp_path: Path) -> None:

@@ -50,6 +50,12 @@ BAD_CALLS: dict[str, tuple[Callable[[Any], Any], type[Exception], str]] = {
         TypeError,
         r"bytes, not str: .*value\.encode\(\)",
     ),
+    "one value for many": (lambda node: node.put_many(b"abc"), TypeError, "list of them, not one"),
+    "one name for many": (
+        lambda node: node.get_many("abc"),
+        TypeError,
+        "list of them, not one str",
+    ),
     "a number as value": (lambda node: node.set("n", 7), TypeError, "bytes, not int$"),
     "a long value": (
         lambda node: node.put(bytes(65537)),

@@ -13,13 +13,18 @@ from kademlia_node.core.identity import Identity
 from kademlia_node.core.message import Chunk, Chunked, Ping, Pong
 from kademlia_node.errors import PeerRefused
 from kademlia_node.node.contents import BLOCK_BYTES, CHUNKS_PER_BLOCK, Contents
-from kademlia_node.settings import CHUNK_BYTES
+from kademlia_node.settings import CHUNK_BYTES, Settings
 from tests.node.network import SUITE, Neighbourhood
 
 ASKER = Contact(Identity.generate(Random(5), suite=SUITE).public_key, Address("8.8.8.8", 4000))
 VALUE = Random(6).randbytes(2 * CHUNK_BYTES + 10)
 HASH = hashlib.sha256(VALUE).digest()
 ABSENT = Chunked(None)
+AGE_S = 60.0
+
+
+def contents_of(cache_bytes: int) -> Contents:
+    return Contents(cache_bytes, age_s=AGE_S)
 
 
 def content_of(size: int, *, seed: int = 7) -> tuple[bytes, bytes]:
@@ -37,6 +42,7 @@ class Source:
         self._seek_s = seek_s
         self.reads: list[tuple[bytes, int]] = []
         self.broken = False
+        self.emptied = False
 
     async def read(self, content: bytes, offset: int, length: int) -> bytes | None:
         self.reads.append((content, offset))
@@ -44,7 +50,9 @@ class Source:
             await asyncio.sleep(self._seek_s)
         if self.broken:
             raise OSError("the disk is gone")
-        return self._content[offset : offset + length] if content == self._hash else None
+        if self.emptied or content != self._hash:
+            return None
+        return self._content[offset : offset + length]
 
     async def load(self, content: bytes, offset: int) -> bytes | None:
         return await self.read(content, offset, BLOCK_BYTES)
@@ -65,7 +73,7 @@ async def whole(contents: Contents, content_hash: bytes) -> bytes:
 
 
 async def test_what_is_kept_comes_in_chunks_of_1024_bytes_and_ends_where_it_ends() -> None:
-    contents = Contents(BLOCK_BYTES)
+    contents = contents_of(BLOCK_BYTES)
     assert contents.keep(VALUE) == HASH
     chunks = [contents.at_hand(ASKER, Chunk(HASH, index)) for index in range(4)]
     parts = VALUE[:1024], VALUE[1024:2048], VALUE[2048:]
@@ -73,13 +81,13 @@ async def test_what_is_kept_comes_in_chunks_of_1024_bytes_and_ends_where_it_ends
 
 
 async def test_unknown_content_is_not_at_hand_and_nowhere_else() -> None:
-    contents = Contents(BLOCK_BYTES)
+    contents = contents_of(BLOCK_BYTES)
     assert contents.at_hand(ASKER, Chunk(HASH, 0)) is None
     assert await contents.chunk(Chunk(HASH, 0)) == ABSENT
 
 
 async def test_whoever_offers_a_value_is_told_who_fetches_what() -> None:
-    contents = Contents(BLOCK_BYTES)
+    contents = contents_of(BLOCK_BYTES)
     told: list[tuple[Contact, int]] = []
 
     def on_chunk(asker: Contact, index: int) -> None:
@@ -92,7 +100,7 @@ async def test_whoever_offers_a_value_is_told_who_fetches_what() -> None:
 
 
 async def test_two_offers_of_one_value_end_one_by_one() -> None:
-    contents = Contents(BLOCK_BYTES)
+    contents = contents_of(BLOCK_BYTES)
     told: list[str] = []
 
     def first(_asker: Contact, _index: int) -> None:
@@ -112,7 +120,7 @@ async def test_two_offers_of_one_value_end_one_by_one() -> None:
 
 
 async def test_the_cache_keeps_to_its_size_and_forgets_what_was_longest_unused() -> None:
-    contents = Contents(3 * 1000)
+    contents = contents_of(3 * 1000)
     hashes = [contents.keep(bytes([number]) * 1000) for number in range(3)]
     assert contents.at_hand(ASKER, Chunk(hashes[0], 0)) is not None
     contents.keep(bytes([2]) * 1000)  # again: it takes no more room
@@ -124,7 +132,7 @@ async def test_the_cache_keeps_to_its_size_and_forgets_what_was_longest_unused()
 async def test_what_is_larger_than_the_cache_is_served_and_not_kept() -> None:
     content, content_hash = content_of(5000)
     source = Source(content)
-    contents = Contents(4999)
+    contents = contents_of(4999)
     contents.load_from(source.load)
     assert await whole(contents, content_hash) == content
     assert len(source.reads) == 6  # five chunks, and that there is no sixth
@@ -135,7 +143,7 @@ async def test_what_is_larger_than_the_cache_is_served_and_not_kept() -> None:
 
 async def test_loaders_are_asked_in_turn_until_one_has_the_content() -> None:
     nothing, source, never = Source(b""), Source(VALUE), Source(VALUE)
-    contents = Contents(BLOCK_BYTES)
+    contents = contents_of(BLOCK_BYTES)
     contents.load_from(nothing.load, source.load)
     contents.load_from(never.load)
     assert await whole(contents, HASH) == VALUE
@@ -145,7 +153,7 @@ async def test_loaders_are_asked_in_turn_until_one_has_the_content() -> None:
 async def test_long_content_is_read_in_blocks_of_64_kib() -> None:
     content, content_hash = content_of(2 * BLOCK_BYTES + 1)
     source = Source(content)
-    contents = Contents(4 * BLOCK_BYTES)
+    contents = contents_of(4 * BLOCK_BYTES)
     contents.load_from(source.load)
     assert await whole(contents, content_hash) == content
     assert [offset for _, offset in source.reads] == [0, BLOCK_BYTES, 2 * BLOCK_BYTES]
@@ -157,7 +165,7 @@ async def test_long_content_is_read_in_blocks_of_64_kib() -> None:
 async def test_chunks_asked_for_at_once_cost_one_read(seek_s: float | None) -> None:
     content, content_hash = content_of(8 * CHUNK_BYTES)
     source = Source(content, seek_s=seek_s)
-    contents = Contents(BLOCK_BYTES)
+    contents = contents_of(BLOCK_BYTES)
     contents.load_from(source.load)
     chunks = await asyncio.gather(*(contents.chunk(Chunk(content_hash, n)) for n in range(8)))
     assert b"".join(chunk.data or b"" for chunk in chunks) == content
@@ -166,7 +174,7 @@ async def test_chunks_asked_for_at_once_cost_one_read(seek_s: float | None) -> N
 
 async def test_what_was_not_found_is_looked_for_again() -> None:
     source = Source(VALUE)
-    contents = Contents(BLOCK_BYTES)
+    contents = contents_of(BLOCK_BYTES)
     assert await contents.chunk(Chunk(HASH, 0)) == ABSENT
     contents.load_from(source.load)
     assert await contents.chunk(Chunk(HASH, 0)) == Chunked(VALUE[:1024])
@@ -174,7 +182,7 @@ async def test_what_was_not_found_is_looked_for_again() -> None:
 
 async def test_a_source_that_fails_leaves_nobody_waiting_and_is_asked_again() -> None:
     source = Source(VALUE, seek_s=0.1)
-    contents = Contents(BLOCK_BYTES)
+    contents = contents_of(BLOCK_BYTES)
     contents.load_from(source.load)
     source.broken = True
     asking = [contents.chunk(Chunk(HASH, index)) for index in range(3)]
@@ -183,6 +191,46 @@ async def test_a_source_that_fails_leaves_nobody_waiting_and_is_asked_again() ->
     assert others == [ABSENT, ABSENT]
     source.broken = False
     assert await contents.chunk(Chunk(HASH, 0)) == Chunked(VALUE[:1024])
+
+
+async def test_a_block_at_hand_is_looked_for_again_after_a_while() -> None:
+    source = Source(VALUE)
+    contents = contents_of(BLOCK_BYTES)
+    contents.load_from(source.load)
+    assert await contents.chunk(Chunk(HASH, 0)) == Chunked(VALUE[:1024])
+    await asyncio.sleep(AGE_S - 1)
+    assert contents.at_hand(ASKER, Chunk(HASH, 1)) == Chunked(VALUE[1024:2048])
+    await asyncio.sleep(1)
+    assert contents.at_hand(ASKER, Chunk(HASH, 1)) is None
+    assert await contents.chunk(Chunk(HASH, 1)) == Chunked(VALUE[1024:2048])
+    assert len(source.reads) == 2
+    await asyncio.sleep(AGE_S)
+    source.emptied = True
+    assert await contents.chunk(Chunk(HASH, 1)) == ABSENT
+
+
+async def test_what_has_become_too_old_takes_no_room() -> None:
+    contents = contents_of(2000)
+    old, new = contents.keep(bytes(1500)), bytes([1]) * 500
+    await asyncio.sleep(AGE_S)
+    assert contents.at_hand(ASKER, Chunk(old, 0)) is None
+    kept = [contents.keep(bytes([n]) * 1000) for n in (2, 3)]
+    assert all(contents.at_hand(ASKER, Chunk(one, 0)) for one in kept)
+    contents.keep(new)
+    assert contents.at_hand(ASKER, Chunk(kept[0], 0)) is None
+
+
+async def test_content_that_is_being_looked_for_is_near() -> None:
+    source = Source(VALUE, seek_s=0.1)
+    contents = contents_of(BLOCK_BYTES)
+    contents.load_from(source.load)
+    assert not contents.is_near(Chunk(HASH, 0))
+    asking = asyncio.create_task(contents.chunk(Chunk(HASH, 0)))
+    await asyncio.sleep(0.05)
+    assert contents.is_near(Chunk(HASH, 1))
+    assert not contents.is_near(Chunk(HASH, CHUNKS_PER_BLOCK))
+    await asking
+    assert contents.is_near(Chunk(HASH, 1))
 
 
 # --- Through a node ---------------------------------------------------------------------------
@@ -209,3 +257,15 @@ async def test_a_source_that_fails_does_not_end_the_node(caplog: pytest.LogCaptu
         assert await stranger.ask(node, Ping()) == Pong()
         assert (await node.status()).counters["serving_failed"] == 1
     assert "the disk is gone" in caplog.text
+
+
+async def test_a_value_that_was_withdrawn_is_soon_no_longer_served() -> None:
+    """A review found it served for weeks, for as long as somebody asked now and then."""
+    async with Neighbourhood() as here:
+        nodes = await here.grow(3)
+        await nodes[0].set("colour", VALUE)
+        stranger = await here.stranger()
+        assert await stranger.ask(nodes[1], Chunk(HASH, 0)) == Chunked(VALUE[:1024])
+        await nodes[0].withdraw("colour")
+        await asyncio.sleep(Settings().contents_age_s)
+        assert await stranger.ask(nodes[1], Chunk(HASH, 0)) == ABSENT

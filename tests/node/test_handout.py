@@ -10,7 +10,7 @@ import pytest
 from kademlia_node.core.contact import Address
 from kademlia_node.core.key import Key
 from kademlia_node.core.message import Request, Response, Store, Stored, StoreStatus
-from kademlia_node.errors import NotStored, PartlyStored
+from kademlia_node.errors import NotAgreed, NotStored, PartlyStored
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Trace
 from kademlia_node.sim.network import LatencyModel, LogNormalLatency
@@ -252,3 +252,25 @@ async def test_a_put_that_is_cancelled_while_it_is_handed_out_ends_its_offer() -
         for puppet in puppets:
             puppet.answer = lambda _: None
         assert len((await writer.put(LONG)).replicas) == 3
+
+
+async def test_fewer_holders_than_a_read_demands_are_told() -> None:
+    async with Neighbourhood() as here:
+        await here.grow(4)
+        reader = await here.start(server=False)
+        await here.nodes[0].set("colour", b"blue")
+        assert await reader.get("colour", reads=3) == b"blue"
+        with pytest.raises(NotAgreed, match="fewer than 4 holders") as raised:
+            await reader.get("colour", reads=4)
+        assert raised.value.record.value == b"blue"
+        assert raised.value.trace.steps
+        assert await reader.get("colour") == b"blue"
+
+
+async def test_a_withdrawal_waits_for_the_acks_it_is_told_to() -> None:
+    async with Neighbourhood() as here:
+        await here.grow(2)
+        await here.nodes[0].set("colour", b"blue")
+        with pytest.raises(PartlyStored) as raised:
+            await here.nodes[0].withdraw("colour", acks=3)
+        assert len(raised.value.receipt.replicas) == 2

@@ -395,6 +395,25 @@ async def test_beyond_the_limit_offers_are_refused_and_room_comes_again(
         assert await offer_all() == [HAVE] * 5
 
 
+@pytest.mark.parametrize(("host", "taken"), [("9.9.9.", 3), ("192.168.1.", 5)])
+async def test_one_public_subnet_cannot_take_all_the_room_but_neighbours_may(
+    host: str, taken: int
+) -> None:
+    """A review had eight clients of one host hold all that a node fetches."""
+    async with Neighbourhood(settings=Settings(pulls_per_prefix_max=3)) as here:
+        node, records = await here.start(), entries(here, 6)
+        crowd = [await writer_of(here, *records, host=f"{host}{n}") for n in range(5)]
+        for writer in crowd:
+            writer.answer = lambda _: Refused(ErrorCode.BUSY, "later")
+            await writer.offer(node, entry(here, b""))  # sessions are open now
+        stored = [await crowd[n].offer(node, records[n]) for n in range(5)]
+        assert stored == [NEED] * taken + [BUSY] * (5 - taken)
+        other = await writer_of(here, *records, host="8.8.8.8")
+        assert await other.offer(node, records[5]) == NEED
+        await asyncio.sleep(60)  # and given up
+        assert await crowd[4].offer(node, records[4]) == NEED
+
+
 class BrokenStore(MemoryStore):
     """Fails when something is put."""
 

@@ -34,7 +34,7 @@ class Writer:
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.contents = Contents(0)
+        self.contents = Contents(0, age_s=60.0)
         self.offer = Offer(self.contents, HASH, VALUE, silence_s=SILENCE_S, loop=self.loop)
         self.asked: list[tuple[Contact, float]] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from random import Random
@@ -22,13 +23,16 @@ from tests.node.network import PRIVATE, Neighbourhood, Stranger
 
 CONTENT = Random(2).randbytes(20 * CHUNK_BYTES + 5)  # 21 chunks
 PIECE = Piece(hashlib.sha256(CONTENT).digest(), len(CONTENT))
+LARGE = Random(3).randbytes(200 * CHUNK_BYTES)
+LARGE_PIECE = Piece(hashlib.sha256(LARGE).digest(), len(LARGE))
 BUSY = Refused(ErrorCode.BUSY, "later")
 Answer = Callable[[Chunk], Response | None]
 
 
 def truth(request: Chunk) -> Response:
+    content = CONTENT if request.content == PIECE.hash else LARGE
     start = request.index * CHUNK_BYTES
-    return Chunked(CONTENT[start : start + CHUNK_BYTES] or None)
+    return Chunked(content[start : start + CHUNK_BYTES] or None)
 
 
 class Holder:
@@ -43,7 +47,7 @@ class Holder:
     def _serve(self, request: Request) -> Response | None:
         if not isinstance(request, Chunk):
             return Pong()
-        assert request.content == PIECE.hash
+        assert request.content in {PIECE.hash, LARGE_PIECE.hash}
         self.asked.append(request.index)
         return self._answer(request)
 
@@ -180,6 +184,37 @@ async def test_a_holder_that_is_always_busy_has_stalled() -> None:
     async with reader_and_holder(lambda _: BUSY) as (state, holder):
         assert (await pull_to_end(state, holder.contact, PIECE)).fate is Fate.STALLED
         assert BUSY_MAX <= len(holder.asked) <= BUSY_MAX + state.settings.pull_window
+
+
+async def test_a_holder_that_drips_has_stalled_however_often_it_gives_something() -> None:
+    """A review had one chunk in 17 s, for ever: here it is one in a second or two."""
+    refused: Counter[int] = Counter()
+
+    def drip(request: Chunk) -> Response:
+        refused[request.index] += 1
+        return BUSY if refused[request.index] < 3 * (1 + request.index) else truth(request)
+
+    async with reader_and_holder(drip) as (state, holder):
+        started = state.loop.time()
+        pulling = await pull_to_end(state, holder.contact, LARGE_PIECE)
+        assert pulling.fate is Fate.STALLED
+        assert len(set(holder.asked)) > 16  # it gave some
+        assert state.loop.time() - started == pytest.approx(state.settings.pull_block_max_s)
+
+
+@pytest.mark.parametrize(("chunks_per_s", "fate"), [(4, Fate.WHOLE), (3, Fate.STALLED)])
+async def test_a_slow_holder_is_borne_with_while_each_while_brings_a_block(
+    chunks_per_s: int, fate: Fate
+) -> None:
+    given, clock = Counter[int](), asyncio.get_running_loop().time
+
+    def paced(request: Chunk) -> Response:
+        second = int(clock())
+        given[second] += 1
+        return truth(request) if given[second] <= chunks_per_s else BUSY
+
+    async with reader_and_holder(paced) as (state, holder):
+        assert (await pull_to_end(state, holder.contact, LARGE_PIECE)).fate is fate
 
 
 async def test_who_gives_up_waiting_asks_for_no_more() -> None:

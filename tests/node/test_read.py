@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from kademlia_node.errors import NotFound
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import StepOutcome, TopicEntry
 from kademlia_node.settings import Settings
+from kademlia_node.store.memory import MemoryStore
 from tests.node.network import (
     DAY,
     HOUR,
@@ -75,6 +77,28 @@ async def test_what_we_hold_ourselves_is_found_without_asking() -> None:
         assert record is not None
         assert record.value == b"blob"
         assert trace.steps == []
+
+
+class OneByOneStore(MemoryStore):
+    """Counts how often all that is under a key is read."""
+
+    reads = 0
+
+    async def get(self, key: bytes, **options: Any) -> list[Record]:
+        self.reads += 1
+        return await super().get(key, **options)
+
+
+async def test_a_look_into_our_own_store_takes_one_record_whatever_else_is_there() -> None:
+    async with Neighbourhood() as here:
+        identity = here.new_identity()
+        store = OneByOneStore(identity.id, settings=Settings())
+        node = await here.start(identity=identity, store=store)
+        blob, _ = await node.put(b"value"), await node.set("colour", b"blue")
+        store.reads = 0
+        assert await node.get(blob.key) == b"value"
+        assert await node.get("colour") == b"blue"
+        assert store.reads == 0
 
 
 async def test_a_miss_tells_who_was_asked_and_what_they_said() -> None:

@@ -118,13 +118,13 @@ async def test_who_was_off_for_long_brings_back_nothing_that_was_withdrawn(away_
         node = await member.start()
         await asyncio.sleep(2 * HOUR)
         assert await here.nodes[1].get("colour", default=None) is None
-        assert await publications(node) == []
+        assert len(await publications(node)) == (away_s > TOMBSTONE_S)  # nobody told it: it rests
 
 
-async def test_what_was_not_renewed_for_so_long_is_dropped_but_for_blobs(
+async def test_what_was_not_renewed_for_so_long_rests_but_for_blobs(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nobody can withdraw a blob."""
+    """Nobody can withdraw a blob. What rests is still listed, for its owner to decide."""
     async with Neighbourhood(settings=CALM) as here:
         await here.grow(3)
         member = Member(here)
@@ -137,10 +137,45 @@ async def test_what_was_not_renewed_for_so_long_is_dropped_but_for_blobs(
         node = await member.start()
         with caplog.at_level(logging.WARNING):
             await asyncio.sleep(600)
-        assert [one.record.key for one in await publications(node)] == [blob.key.digest]
+        assert len(await publications(node)) == 3
         assert await here.nodes[0].get(blob.key) == b"blob"
-        assert (await node.status()).counters["publications_dropped"] == 2
-        assert caplog.text.count("not renewed for so long") == 2
+        assert await here.nodes[0].get("colour", default=None) is None
+        assert (await node.status()).counters["publications_resting"] == 2
+        assert caplog.text.count("a publication rests") == 2
+        await node.set("colour", b"blue again")
+        assert await here.nodes[0].get("colour") == b"blue again"
+
+
+@pytest.mark.parametrize("wrong_s", [13 * DAY, -13 * DAY])
+async def test_a_clock_that_was_wrong_for_two_minutes_costs_no_publication(wrong_s: float) -> None:
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(3)
+        offset = 0.0
+        writer = await here.start(server=False, wall=lambda: here.sim.wall() + offset)
+        await writer.set("colour", b"blue")
+        offset = wrong_s
+        await asyncio.sleep(120)
+        offset = 0.0
+        await asyncio.sleep(3 * DAY)
+        assert len(await publications(writer)) == 1
+        assert await here.nodes[0].get("colour") == b"blue"
+
+
+async def test_what_is_refused_for_days_is_not_taken_for_renewed() -> None:
+    """Seen by an attacker: each refusal made it look as if it had just been renewed."""
+    async with Neighbourhood(settings=CALM) as here:
+        puppets = await here.grow_puppets(3)
+        writer = await here.start(server=False)
+        await writer.set("colour", b"old")
+        for puppet in puppets:
+            puppet.answer = lambda request: (
+                Stored(StoreStatus.BUSY) if isinstance(request, Store) else None
+            )
+        await asyncio.sleep(20 * DAY)
+        for puppet in puppets:
+            puppet.answer = lambda _: None
+        await asyncio.sleep(6 * HOUR)
+        assert await puppets[0].get("colour", default=None) is None
 
 
 async def test_what_is_another_authors_is_dropped(caplog: pytest.LogCaptureFixture) -> None:

@@ -455,6 +455,96 @@ async def test_beyond_serving_max_requests_are_refused_and_room_comes_again() ->
         assert len(replies) == 5
 
 
+async def test_one_asker_cannot_hold_all_the_places() -> None:
+    settings = Settings(serving_max=6, serving_per_peer_max=2)
+    async with Neighbourhood() as here:
+        identity = here.new_identity()
+        store = SlowStore(identity.id, settings=settings)
+        node = await here.start(identity=identity, store=store, settings=settings)
+        greedy, other = await here.stranger(), await here.stranger()
+        for stranger in (greedy, other):
+            await stranger.ask(node, Ping())
+        replies: list[Response | None] = []
+        for _ in range(6):
+            greedy.exchange.send(contact_of(node), FindValue(TARGET), on_done=replies.append)
+        await asyncio.sleep(0.2)
+        assert replies == [Refused(ErrorCode.BUSY, "too many requests at once")] * 4
+        store.seek_s = 0.0
+        assert await other.ask(node, FindValue(TARGET)) == Values((), 0, None, ())
+        await asyncio.sleep(20)
+        assert await greedy.ask(node, FindValue(TARGET)) == Values((), 0, None, ())
+
+
+async def test_looking_for_contents_has_a_limit_of_its_own_for_each_asker() -> None:
+    """A chunk costs a tenth of a request; a look into the store for nothing costs more."""
+    settings = Settings(chunk_misses_per_s=5)
+    async with Neighbourhood() as here:
+        node = await here.start(settings=settings)
+        greedy, other = await here.stranger(), await here.stranger()
+        for stranger in (greedy, other):
+            await stranger.ask(node, Ping())
+        replies: list[Response | None] = []
+        for number in range(20):
+            request = Chunk(bytes([number]) * 32, 0)
+            greedy.exchange.send(contact_of(node), request, on_done=replies.append)
+        await asyncio.sleep(0.2)
+        assert replies.count(Chunked(None)) == 5
+        assert replies.count(Refused(ErrorCode.BUSY, "too many contents at once")) == 15
+        assert await other.ask(node, Chunk(TARGET, 0)) == Chunked(None)
+        await asyncio.sleep(1)
+        assert await greedy.ask(node, Chunk(TARGET, 0)) == Chunked(None)
+
+
+class SlowValuesStore(MemoryStore):
+    """Takes a while to find a long value."""
+
+    async def value(self, value_hash: bytes, *, wall: float) -> bytes | None:
+        await asyncio.sleep(0.2)
+        return await super().value(value_hash, wall=wall)
+
+
+async def test_many_chunks_of_one_content_take_one_look_for_it() -> None:
+    settings, value = Settings(chunk_misses_per_s=1), Random(3).randbytes(VALUE_BYTES_MAX)
+    async with Neighbourhood() as here:
+        store = SlowValuesStore(bytes(32), settings=settings)
+        node = await here.start(settings=settings, store=store)
+        record = make_blob(value, expires=int(here.sim.wall() + DAY))
+        await store.put(record, charged_to=b"", wall=here.sim.wall())
+        stranger = await here.stranger()
+        await stranger.ask(node, Ping())
+        asking = (stranger.ask(node, Chunk(record.header.value_hash, n)) for n in range(64))
+        chunks = [
+            reply.data for reply in await asyncio.gather(*asking) if isinstance(reply, Chunked)
+        ]
+        assert b"".join(chunk or b"" for chunk in chunks) == value
+
+
+async def test_of_what_cannot_be_paged_now_the_first_few_are_shown_without_a_snapshot() -> None:
+    settings = Settings(store_share_per_author=1.0, snapshot_entries_burst=1)
+    async with Neighbourhood(settings=settings) as here:
+        node, stranger = await here.start(), await here.stranger()
+        for topic in (TARGET, bytes(32)):
+            for number in range(100):
+                record = make_topic_entry(
+                    AUTHOR.signing,
+                    topic,
+                    slot=b"%03d" % number,
+                    value=b"value",
+                    seq=1,
+                    expires=int(here.sim.wall() + DAY),
+                    network_tag=PRIVATE.tag,
+                )
+                await here.store_of(node).put(record, charged_to=b"", wall=here.sim.wall())
+        first = await stranger.ask(node, FindValue(TARGET))
+        other = await stranger.ask(node, FindValue(bytes(32)))
+        assert isinstance(first, Values)
+        assert isinstance(other, Values)
+        assert first.snapshot is not None
+        assert other.snapshot is None
+        assert 0 < len(other.items) < other.count < 100
+        assert await stranger.ask(node, FindValue(bytes(32), first.snapshot.hash)) == other
+
+
 async def test_ten_chunks_count_as_one_request() -> None:
     settings = Settings(requests_per_peer_per_s=2, chunks_per_request=10)
     async with Neighbourhood() as here:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from kademlia_node.core.key import Key
 from kademlia_node.core.message import FindValue, Item, Request, Response, Values
 from kademlia_node.core.record import Record, make_topic_entry
+from kademlia_node.errors import NotAgreed
 from kademlia_node.node.receipt import StepOutcome
 from kademlia_node.settings import Settings
 from tests.node.network import (
@@ -71,7 +74,9 @@ async def test_one_false_record_makes_the_whole_answer_a_bad_one() -> None:
         for puppet in puppets[1:4]:
             puppet.answer = showing(true)
         reader = await here.start(server=False)
-        record, trace = await reader.get_record("colour", reads=5)
+        with pytest.raises(NotAgreed) as raised:
+            await reader.get_record("colour", reads=5)
+        record, trace = raised.value.record, raised.value.trace
         assert record == true
         outcomes = {step.contact.id: step.outcome for step in trace.steps}
         assert outcomes[puppets[0].id] is StepOutcome.BAD

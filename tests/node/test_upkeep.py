@@ -202,7 +202,7 @@ async def test_the_size_of_the_network_is_measured_soon_after_the_start() -> Non
 
 
 async def test_what_has_expired_is_swept_away() -> None:
-    async with Neighbourhood(settings=Settings(sweep_s=60)) as here:
+    async with Neighbourhood(settings=Settings(sweep_s=60, expired_grace_s=0)) as here:
         node = await here.start(wall=lambda: here.sim.wall() * 100)  # a day in a quarter of an hour
         await node.put(b"value")
         assert (await node.status()).records == 1

@@ -23,7 +23,7 @@ WALL = 1_700_000_000
 NETWORK = b"n" * 32
 TOPIC = topic_key(b"papers").digest
 OVERHEAD = Settings().record_overhead_bytes
-ROOMY = Settings()
+ROOMY = replace(Settings(), expired_grace_s=0.0)  # what has expired is forgotten at once
 PREFIX, OTHER_PREFIX = b"\x01\x02\x03", b"\x04\x05\x06"
 
 
@@ -64,10 +64,15 @@ def tombstone(*, author: SigningKey = ALICE, seq: int = 2, ttl: int = 3600) -> R
 
 
 def topic_entry(
-    author: SigningKey, slot: bytes = b"", *, value: bytes = b"here", ttl: int = 3600
+    author: SigningKey,
+    slot: bytes = b"",
+    *,
+    key: bytes = TOPIC,
+    value: bytes = b"here",
+    ttl: int = 3600,
 ) -> Record:
     return make_topic_entry(
-        author, TOPIC, slot=slot, value=value, seq=1, expires=WALL + ttl, network_tag=NETWORK
+        author, key, slot=slot, value=value, seq=1, expires=WALL + ttl, network_tag=NETWORK
     )
 
 

@@ -513,9 +513,49 @@ async def test_publications_of_others_are_mere_records(path: Path) -> None:
     await made(path, [], published=[OURS, others])
     store = fresh()
     report = await restore(store, path)
-    assert (report.publications, report.restored) == (1, 1)
+    assert (report.publications, report.not_ours, report.restored) == (1, 1, 0)
     assert await store.publications.page(limit=9) == [OURS]
     assert await held(store) == [others.record]
+
+
+async def test_publications_of_others_are_told_apart_from_what_is_kept_and_what_expired(
+    path: Path,
+) -> None:
+    others = Published(entry(author=BOB), renew_at=WALL + 1.0)
+    await made(path, [others.record], published=[others])
+    report = await restore(fresh(), path)
+    assert (report.restored, report.kept, report.not_ours) == (1, 0, 1)
+    report = await restore(fresh(), path, wall=WALL + 10**6)
+    assert (report.expired, report.not_ours) == (1, 1)
+    report = await restore(fresh(room_for(0)), path)
+    assert (report.over_quota, report.not_ours) == (2, 0)
+
+
+async def test_a_topic_entry_under_the_key_of_an_entry_is_refused(path: Path) -> None:
+    named = entry()
+    await made(path, [topic_entry(BOB, key=named.key)])
+    store = fresh()
+    await put(store, named)
+    assert (await restore(store, path)).refused == {"wrong_key": 1}
+
+
+async def test_who_asks_is_told_which_keys_have_changed(path: Path) -> None:
+    renewed, late = blob(b"renewed", ttl=20), blob(b"late", ttl=5)
+    await made(path, [entry(b"old"), blob(b"new"), renewed, late])
+    store = fresh()
+    await put(store, entry(b"newer", seq=2))
+    await put(store, blob(b"renewed", ttl=10))
+    told: list[bytes] = []
+    await restore_backup(
+        store,
+        path,
+        network_tag=NETWORK,
+        wall=WALL + 6,
+        verify=VERIFY,
+        may_renew=lambda _: False,
+        on_filed=told.append,
+    )
+    assert sorted(told) == sorted([blob(b"new").key, renewed.key])
 
 
 async def test_a_publication_that_expired_is_renewed_again(path: Path) -> None:

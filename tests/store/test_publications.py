@@ -64,6 +64,7 @@ async def test_the_soonest_to_renew_are_due_first(open_store: Open) -> None:
     assert await publications.due(wall=WALL + 0.25, limit=9) == [soon]
     assert await publications.due(wall=WALL + 0.5, limit=9) == [soon, late]
     assert await publications.due(wall=WALL + 9, limit=2) == [soon, late]
+    assert await publications.due(wall=WALL - 3 * 86400, limit=9) == [soon, late, later]
     await publications.keep(replace(soon, renew_at=WALL + 9))  # it was renewed
     assert await publications.due(wall=WALL + 8, limit=9) == [late, later]
 

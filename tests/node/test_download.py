@@ -1,32 +1,35 @@
-"""Large content: shared as a file, fetched as a file, whoever of its holders lies or dies."""
+"""Downloads: a content whole in its file, whoever of its holders lies or dies."""
 
 from __future__ import annotations
 
 import asyncio
 import resource
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 
 import pytest
 
-from kademlia_node.core.contact import Contact
-from kademlia_node.core.identity import Identity
 from kademlia_node.core.key import Key
-from kademlia_node.core.message import Chunk, Chunked, Request, Response
-from kademlia_node.core.record import make_topic_entry
-from kademlia_node.errors import Incomplete, MalformedMessage, NotFound
-from kademlia_node.node.content import SharedFiles, holder_of, holders_topic
+from kademlia_node.core.message import Chunk, Request, Response
+from kademlia_node.errors import Incomplete, SetupError
+from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.node import Node
-from kademlia_node.node.receipt import TopicEntry
-from kademlia_node.settings import CHUNK_BYTES, MANIFEST_PIECES_MAX, PIECE_BYTES_MAX
+from kademlia_node.settings import CHUNK_BYTES
 from kademlia_node.settings import PIECE_BYTES_MIN as PIECE
-from tests.node.network import DAY, PRIVATE, SILENCE, Neighbourhood, Puppet, contact_of
-
-CONTENT = Random(1).randbytes(15 * PIECE + 1000)
-CHUNKS = -(-len(CONTENT) // CHUNK_BYTES)
+from tests.node.network import Neighbourhood
+from tests.node.providers import (
+    CHUNKS,
+    CONTENT,
+    Provider,
+    fetch,
+    is_there,
+    manifest_of,
+    part_name,
+    provide,
+    read,
+    write,
+)
 
 
 @pytest.fixture
@@ -43,63 +46,7 @@ def target(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def part(target: Path) -> Path:
-    return target.with_name("target.part")
-
-
-def read(path: Path) -> bytes:
-    return path.read_bytes()
-
-
-def write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-def remove(path: Path) -> None:
-    path.unlink()
-
-
-def is_there(path: Path) -> bool:
-    return path.exists()
-
-
-class Provider(Puppet):
-    """A puppet that counts the chunks that it is asked for."""
-
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]
-        self.asked: Counter[tuple[bytes, int]] = Counter()
-        self.answer = self.give
-
-    def give(self, request: Request) -> Response | None:
-        """As the node does."""
-        if isinstance(request, Chunk):
-            self.asked[request.content, request.index] += 1
-        return None
-
-    def stall(self, request: Request, *, after: int = 0) -> Response | None:
-        """Silence, after so many chunks."""
-        self.give(request)
-        return SILENCE if isinstance(request, Chunk) and self.asked.total() > after else None
-
-    def lie(self, request: Request) -> Response | None:
-        """Other bytes."""
-        self.give(request)
-        return Chunked(bytes(CHUNK_BYTES)) if isinstance(request, Chunk) else None
-
-
-async def provide(here: Neighbourhood, source: Path, count: int) -> tuple[list[Provider], Key]:
-    """So many providers of a file, beside three other nodes that keep the records."""
-    await here.grow(3)
-    files = SharedFiles()
-    manifest = await files.add(source)
-    providers = [await here.start_as(Provider, content=files) for _ in range(count)]
-    receipts = [await provider.provide(manifest) for provider in providers]
-    return providers, receipts[0].key
-
-
-async def fetch(node: Node, key: Key, target: Path) -> None:
-    async with asyncio.timeout(120):
-        await node.fetch(key, target)
+    return part_name(target, manifest_of(CONTENT))
 
 
 async def fetch_half(node: Node, key: Key, target: Path, providers: list[Provider]) -> None:
@@ -280,6 +227,57 @@ async def test_nobody_has_it_and_what_is_here_stays(source: Path, target: Path, 
         assert read(part) == CONTENT[:PIECE]
 
 
+# --- Beside each other ----------------------------------------------------------------------------
+
+
+async def test_what_is_here_of_another_content_is_left_alone(
+    source: Path, target: Path, tmp_path: Path, part: Path
+) -> None:
+    other = tmp_path / "other"
+    write(other, CONTENT[::-1])
+    async with Neighbourhood() as here:
+        await here.grow(3)
+        files = SharedFiles()
+        mine, manifest = await files.add(source), await files.add(other)
+        providers = [await here.start_as(Provider, content=files)]
+        key = (await providers[0].provide(mine)).key
+        other_key = (await providers[0].provide(manifest)).key
+        reader = await here.start(server=False)
+        await fetch_half(reader, key, target, providers)
+        before = read(part)
+        await fetch(reader, other_key, target)
+        assert read(target) == CONTENT[::-1]
+        assert read(part) == before
+        assert not is_there(part_name(target, manifest))
+
+
+async def test_a_second_fetch_of_the_same_to_the_same_path_is_refused_and_harms_nothing(
+    source: Path, target: Path, part: Path
+) -> None:
+    async with Neighbourhood() as here:
+        (provider,), key = await provide(here, source, 1)
+        begun = asyncio.Event()
+
+        def begin(request: Request) -> Response | None:
+            if isinstance(request, Chunk):
+                begun.set()
+            return provider.give(request)
+
+        provider.answer = begin
+        reader, second = await here.grow(2, server=False)
+        first = asyncio.create_task(fetch(reader, key, target))
+        await begun.wait()
+        for node in (reader, second):
+            with pytest.raises(SetupError, match="target is being fetched already"):
+                await fetch(node, key, target)
+        assert not first.done()
+        await fetch(second, key, target.with_name("elsewhere"))
+        await first
+        assert read(target) == read(target.with_name("elsewhere")) == CONTENT
+        assert not is_there(part)
+        await fetch(second, key, target)  # the way is free again
+
+
 # --- Going on -------------------------------------------------------------------------------------
 
 
@@ -318,61 +316,6 @@ async def test_what_was_whole_already_needs_no_holder(
         await fetch(await here.start(server=False), key, target)
         assert read(target) == CONTENT
         assert not provider.asked
-
-
-# --- What is no content ---------------------------------------------------------------------------
-
-
-async def test_a_key_that_names_no_manifest(target: Path) -> None:
-    async with Neighbourhood() as here:
-        alice, bob = await here.grow(2)
-        receipt = await alice.put(b"something else")
-        with pytest.raises(MalformedMessage):
-            await bob.fetch(receipt.key, target)
-        assert not is_there(target)
-
-
-async def test_a_key_that_nobody_has(source: Path, target: Path) -> None:
-    manifest = await SharedFiles().add(source)
-    async with Neighbourhood() as here:
-        alice, _ = await here.grow(2)
-        async with Neighbourhood() as elsewhere:
-            receipt = await (await elsewhere.grow(2))[0].put(manifest.pack())
-        with pytest.raises(NotFound):
-            await alice.fetch(receipt.key, target)
-
-
-async def test_nobody_is_announced_by_somebody_else(source: Path, target: Path) -> None:
-    async with Neighbourhood() as here:
-        alice, bob = await here.grow(2)
-        mallory, contact = here.new_identity(), contact_of(bob)
-        entry = TopicEntry(mallory.public_key, b"", contact.pack(), 1, 1)
-        assert holder_of(entry) is None
-        assert holder_of(TopicEntry(bob.public_key, b"", contact.pack(), 1, 1)) == contact
-        assert holder_of(TopicEntry(bob.public_key, b"", b"no contact", 1, 1)) is None
-        files = SharedFiles()
-        key = (await alice.put((await files.add(source)).pack())).key
-        provider = await here.start_as(Provider, content=files)
-        await announce(here, mallory, key, contact_of(provider))
-        with pytest.raises(Incomplete):
-            await fetch(bob, key, target)
-        assert not provider.asked
-
-
-async def announce(here: Neighbourhood, author: Identity, content: Key, contact: Contact) -> None:
-    """Have every node hold the word of somebody that a content is at some contact."""
-    topic = holders_topic(content)
-    entry = make_topic_entry(
-        author.signing,
-        topic.digest,
-        slot=b"",
-        value=contact.pack(),
-        seq=1,
-        expires=int(here.sim.wall() + DAY),
-        network_tag=PRIVATE.tag,
-    )
-    for node in here.nodes:
-        await here.store_of(node).put(entry, charged_to=b"", wall=here.sim.wall())
 
 
 # --- Our own disk ---------------------------------------------------------------------------------
@@ -424,28 +367,3 @@ async def test_a_folder_that_is_not_there(source: Path, tmp_path: Path) -> None:
         _, key = await provide(here, source, 1)
         with pytest.raises(FileNotFoundError):
             await fetch(await here.start(server=False), key, tmp_path / "no" / "target")
-
-
-# --- Shared files ---------------------------------------------------------------------------------
-
-
-async def test_a_shared_file_is_read_by_the_hash_of_its_pieces(source: Path) -> None:
-    files = SharedFiles()
-    manifest = await files.add(source)
-    assert manifest.length == len(CONTENT)
-    last = manifest.pieces[-1]
-    assert last.length == 1000
-    assert await files.read(last.hash, 0, PIECE) == CONTENT[-1000:]
-    assert await files.read(last.hash, PIECE, PIECE) == b""
-    assert await files.read(manifest.pieces[1].hash, 0, PIECE) == CONTENT[PIECE : 2 * PIECE]
-    assert await files.read(b"\x00" * 32, 0, PIECE) is None
-    remove(source)
-    assert await files.read(last.hash, 0, PIECE) is None
-
-
-async def test_a_file_that_no_manifest_describes_is_not_shared(tmp_path: Path) -> None:
-    path = tmp_path / "sparse"
-    with path.open("wb") as file:
-        file.truncate(MANIFEST_PIECES_MAX * PIECE_BYTES_MAX + 1)
-    with pytest.raises(ValueError, match="more than"):
-        await SharedFiles().add(path)

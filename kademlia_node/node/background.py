@@ -1,0 +1,41 @@
+"""What goes on behind a verb that has returned already, for as long as the node runs.
+
+A task that fails is logged and ends alone; all others end with the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+
+log = logging.getLogger(__name__)
+
+
+class Background:
+    """The tasks of one node that nobody waits for."""
+
+    def __init__(self) -> None:
+        self._tasks: asyncio.TaskGroup | None = None
+
+    async def run(self) -> None:
+        """Hold the tasks, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                await asyncio.get_running_loop().create_future()
+            finally:
+                self._tasks = None
+
+    def start(self, work: Coroutine[None, None, None]) -> None:
+        """Do this from now on; a node that has stopped does nothing."""
+        if self._tasks is None:
+            work.close()
+        else:
+            self._tasks.create_task(self._do(work))
+
+    async def _do(self, work: Coroutine[None, None, None]) -> None:
+        try:
+            await work
+        except Exception:
+            log.exception("something behind a verb has failed")

@@ -1,0 +1,124 @@
+"""Content too large for a record: said to be here, and fetched from all who say so.
+
+It is described by a manifest (`core.manifest`), which is a blob: its key is the name of the
+content. Whoever has the content announces, under a topic made of that key, where it is reached.
+Its pieces are served by a `ContentSource`, such as `files`, and drawn into a file by `download`.
+
+Not known here: the other verbs, which `node` adds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from kademlia_node.core.contact import Address, Contact
+from kademlia_node.core.key import Key, Kind
+from kademlia_node.core.manifest import Manifest
+from kademlia_node.errors import NotFound, SetupError, ValueTooLarge
+from kademlia_node.node.download import Download, holders_topic
+from kademlia_node.node.draft import Draft
+from kademlia_node.node.life import Life
+from kademlia_node.node.reach import ANY
+from kademlia_node.node.receipt import Receipt
+from kademlia_node.node.topic import TopicReading
+
+
+class Sharing(Life):
+    """The verbs of a node for large content. The arguments are those of `Node`."""
+
+    async def provide(self, manifest: Manifest) -> Receipt:
+        """Say that we have a content, which our `ContentSource` serves, and keep saying it.
+
+        Call it after each start: the source is a new one then, and where we are reached is signed
+        once, as it is now. A new announcement replaces the old one.
+
+        Returns:
+            The receipt of the manifest: its key is the name by which others `fetch` the content.
+
+        Raises:
+            SetupError: we do not know an address at which others reach us.
+            NotStored: nobody took the manifest, or nobody the announcement.
+        """
+        writer, contact = self._active.writer, self._reachable_contact()
+        receipt = await writer.put(manifest.pack())
+        await writer.write(self._draft(receipt.key, contact.pack()))
+        return receipt
+
+    async def unprovide(self, key: Key) -> None:
+        """Say no longer that we have a content, and renew its manifest no longer.
+
+        Whoever has read the announcement may still ask: the `ContentSource` decides what it gives.
+
+        Raises:
+            NotStored: nobody took the tombstone; we go on announcing.
+            TypeError, ValueError: this is not the key of a manifest.
+        """
+        writer, manifest_key = self._active.writer, checked_content(key)
+        await writer.write(self._draft(manifest_key, None))
+        await writer.forget(manifest_key)
+
+    async def fetch(self, key: Key, path: str | Path, *, length_max: int | None = None) -> None:
+        """Fetch a content from all its holders at once into a file, every piece verified.
+
+        Until it is whole it is in `<path>.<8 hex digits>.part`, one file per content; an attempt
+        that was broken off goes on there.
+
+        Args:
+            key: Of the manifest.
+            path: The file.
+            length_max: Refuse a content of more bytes; anybody can name a long one.
+
+        Raises:
+            ValueTooLarge: it is longer than `length_max`.
+            NotFound: there is no such manifest; carries the trace.
+            Incomplete: nobody gives the rest.
+            MalformedMessage: the key names something that is no manifest.
+            SetupError: this content is being fetched to this path already.
+            OSError: the file cannot be written; IsADirectoryError: the path is a directory's.
+            TypeError, ValueError: this is not the key of a manifest.
+        """
+        parts, manifest_key, target = self._active, checked_content(key), checked_path(path)
+        record, trace = await parts.reader.blob(manifest_key)
+        try:
+            if record is None:
+                raise NotFound(str(manifest_key), trace)
+            manifest = Manifest.unpack(record.value)
+            if length_max is not None and manifest.length > length_max:
+                raise ValueTooLarge(f"a content of {manifest.length} bytes, not {length_max}")
+            holders = TopicReading(parts.state, holders_topic(manifest_key)).entries()
+            await Download(parts.state, manifest, target, trace=trace).run(holders)
+        finally:
+            parts.state.count_operation("fetch", trace)
+
+    def _reachable_contact(self) -> Contact:
+        here = self.invite
+        if here.host in ANY:
+            raise SetupError(
+                f"no peer has told yet where this node, bound to {here.host}, is reached:"
+                " give a bootstrap, or the address of one interface as host"
+            )
+        return Contact(self.public_key, Address(here.host, here.port))
+
+    def _draft(self, content: Key, where: bytes | None) -> Draft:
+        """Our word that a content is there, or the end of it."""
+        return Draft(holders_topic(content), self._active.state.identity, b"", where)
+
+
+def checked_content(key: object) -> Key:
+    """The key of a manifest; raises TypeError or ValueError."""
+    if not isinstance(key, Key):
+        hint = ": read it with Key.parse" if isinstance(key, str) else ""
+        raise TypeError(f"a content is named by a Key, not {type(key).__name__}{hint}")
+    if key.kind is not Kind.BLOB:
+        raise ValueError(f"a content is named by the key of a blob, not by {key}")
+    return key
+
+
+def checked_path(path: str | Path) -> Path:
+    """Where a file can be; raises IsADirectoryError."""
+    path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    return path
