@@ -1,8 +1,9 @@
 """Getting into the network, and back into it: knock wherever it may help, then look around.
 
-A bootstrap address is a hint where to knock. So are the peers of an earlier run, and while anyone
-in the table answers there is no need to knock at all. Nobody answering is no error: we try again,
-and answer others meanwhile.
+A bootstrap address is a hint where to knock. So are the peers of an earlier run. Nobody answering
+is no error: we try again, and answer others meanwhile. Once a hint has answered there is no need to
+knock any more while anyone in the table answers. Before, there is: those who know us only because
+they knocked at our door may be as lost as we are, and together we would be an island.
 """
 
 from __future__ import annotations
@@ -39,23 +40,32 @@ class Joiner:
         self._remembered = remembered
         self._resolve = resolve
         self._known_as_server = False
+        self._has_reached_hint = False
         self.unreachable: tuple[str, ...] = ()
 
     @property
     def has_joined(self) -> bool:
-        """Whether we know somebody, and our neighbours know what we are."""
-        return self._knows_somebody() and self._known_as_server == self._state.is_server
+        """Whether we know somebody, a hint has answered, and our neighbours know what we are."""
+        known_as_we_are = self._known_as_server == self._state.is_server
+        return self._knows_somebody() and self._is_anchored() and known_as_we_are
 
     async def join(self) -> bool:
-        """Knock everywhere once, unless we know somebody; True when we do afterwards."""
+        """Knock everywhere once, unless that is done; True when it is afterwards."""
+        knew = self._knows_somebody() and self._known_as_server == self._state.is_server
+        was_anchored = self._is_anchored()
         self._say_what_we_are()
-        if not self._knows_somebody():
+        if not (self._knows_somebody() and was_anchored):
             await self._knock()
         if not self._knows_somebody():
             return False
         self._say_what_we_are()  # a knock may have made us a server
-        await self._look_around()
-        return True
+        if not knew or self._is_anchored() != was_anchored:
+            await self._look_around()
+        return self._is_anchored()
+
+    def _is_anchored(self) -> bool:
+        """Whether a hint has ever answered, or there is none."""
+        return self._has_reached_hint or not (self._bootstrap or self._remembered)
 
     def _knows_somebody(self) -> bool:
         """Whether anyone is known who did not fall silent with all the others."""
@@ -96,12 +106,15 @@ class Joiner:
     async def _knock(self) -> None:
         """Call everyone we have a hint of, all at once, and wait until all have answered or not."""
         async with asyncio.TaskGroup() as knocks:
-            for contact in self._remembered[:KNOCKS_MAX]:
-                knocks.create_task(self._ping(contact))
+            remembered = [
+                knocks.create_task(self._ping(contact)) for contact in self._remembered[:KNOCKS_MAX]
+            ]
             followed = [
                 knocks.create_task(self._follow(invite)) for invite in self._bootstrap[:KNOCKS_MAX]
             ]
-        self.unreachable = tuple(complaint for task in followed if (complaint := task.result()))
+        complaints = [task.result() for task in followed]
+        self._has_reached_hint |= None in complaints or any(task.result() for task in remembered)
+        self.unreachable = tuple(complaint for complaint in complaints if complaint)
 
     async def _follow(self, invite: Invite) -> str | None:
         """Knock where an invite says; what to complain of if nobody answered."""

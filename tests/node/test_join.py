@@ -198,3 +198,34 @@ async def test_who_turns_out_to_be_local_is_known_as_a_server_by_all_it_knocked_
         await asyncio.sleep(1)
         seen_at = Contact(node.public_key, Address("192.168.1.9", 4000))
         assert all(seen_at in seed.contacts() for seed in seeds)
+
+
+async def test_two_who_know_only_each_other_do_not_stay_an_island() -> None:
+    """Found by simulation (Swarm of 120, seed 3, 10 % loss): two nodes never met the others.
+
+    The first one's knock was lost; the second knocked at the first one's door.
+    """
+    async with Neighbourhood() as here:
+        mainland = await here.grow(3)
+        here.sim.loss = 1.0
+        first = await here.start(bootstrap=[str(mainland[0].invite)])
+        here.sim.loss = 0.0
+        second = await here.start(bootstrap=[str(first.invite)])
+        assert {contact.id for contact in first.contacts()} == {second.id}
+        await asyncio.sleep(120)
+        for node in (first, second):
+            assert {contact.id for contact in node.contacts()} >= {one.id for one in mainland}
+
+
+async def test_hints_that_are_dead_for_good_cost_a_knock_a_minute() -> None:
+    async with Neighbourhood() as here:
+        gone, alive = await here.grow(2)
+        hint = str(gone.invite)
+        await gone.stop()
+        here.nodes.remove(gone)
+        node = await here.start(bootstrap=[hint])
+        await alive.ping(str(node.invite))  # somebody finds us nevertheless
+        await asyncio.sleep(300)
+        before = here.sim.sent.datagrams
+        await asyncio.sleep(3600)
+        assert here.sim.sent.datagrams - before < 3600
