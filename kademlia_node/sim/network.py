@@ -1,4 +1,4 @@
-"""A datagram network in memory: delays, losses and cuts, all drawn from one seeded generator.
+"""A datagram network in memory: delays, losses, cuts and NATs, all drawn from one seeded generator.
 
 It stands in for `net.udp`: `SimNetwork.listen` is a `net.transport.Listen`, and it runs on whatever
 loop runs it (a `VirtualLoop`, if an hour is to take no hour). It refuses to know what a datagram
@@ -8,7 +8,8 @@ says. A node joins it with `Node(listen=sim.listen, rng=Random(7), wall=sim.wall
     here = await sim.listen("", 0, receive)
     sim.loss = 0.0  # every parameter may be changed while it runs
 
-Two runs that deliver the same datagrams at the same moments have the same `trace_digest()`.
+Cuts and clogs last until they are healed. `sim.faults` draws all of that from a seed. Two runs
+that deliver the same datagrams at the same moments have the same `trace_digest()`.
 """
 
 from __future__ import annotations
@@ -16,63 +17,31 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
-import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from statistics import NormalDist
+from enum import Enum, auto
 from struct import Struct
 
 from kademlia_node.core.contact import Address, pack_address
 from kademlia_node.errors import SetupError
 from kademlia_node.net.transport import Receive, Transport
 from kademlia_node.settings import PACKET_BYTES_MAX
+from kademlia_node.sim.latency import FixedLatency, LatencyModel
 
 WALL_EPOCH_S = 1_700_000_000.0  # wall time at virtual second 0
+DEFAULT_LATENCY = FixedLatency(0.050)
 FIRST_PORT = 4000
 ANY_HOST = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - names, nothing binds to them
-
-LatencyModel = Callable[[Address, Address], float]
-"""One-way delay in seconds from a source to a destination."""
 
 Tap = Callable[[Address, Address, bytes], None]
 """Sees source, destination and datagram of everything sent, lost or not."""
 
-_NORMAL = NormalDist()
+CLOG_DATAGRAMS_MAX = 4096  # held back by one clog: a queue is finite, and so is our memory
+NAT_MAPPING_S = 30.0  # below RFC 4787's two minutes: many routers forget UDP so soon
+
+_Flight = tuple[Address, Address, bytes]  # source, destination, datagram
 _TRACE_HEAD = Struct("<dH")  # moment of delivery, size of the datagram
-
-
-@dataclass(frozen=True)
-class FixedLatency:
-    """The same one-way delay between any two addresses."""
-
-    seconds: float
-
-    def __call__(self, _source: Address, _destination: Address) -> float:
-        """The one-way delay in seconds."""
-        return self.seconds
-
-
-@dataclass(frozen=True)
-class LogNormalLatency:
-    """Log-normal round trips, fixed for each unordered pair of hosts.
-
-    The defaults give a mean of 178 ms, p90 of 301 ms and p99 of 515 ms, close to the King
-    measurements (Li et al., PVC 2005). A pair's delay is a hash of seed and hosts: it depends on
-    nothing that happened before, and no table grows.
-    """
-
-    seed: int
-    rtt_median_s: float = 0.156
-    sigma: float = 0.514
-
-    def __call__(self, source: Address, destination: Address) -> float:
-        """The one-way delay in seconds: half of the pair's round trip."""
-        first, second = sorted((source.host, destination.host))
-        pair = f"{self.seed} {first} {second}".encode()
-        drawn = int.from_bytes(hashlib.blake2b(pair, digest_size=6).digest(), "big")
-        quantile = (drawn + 0.5) / 2**48  # neither 0 nor 1
-        return 0.5 * self.rtt_median_s * math.exp(self.sigma * _NORMAL.inv_cdf(quantile))
 
 
 @dataclass(slots=True)
@@ -89,13 +58,17 @@ class Traffic:
 
 
 class Partition:
-    """A cut between two groups of addresses; `heal` ends it."""
+    """A cut between two groups of addresses, or one and all others (None); `heal` ends it."""
 
     def __init__(
-        self, group_a: Iterable[Address], group_b: Iterable[Address], *, both_ways: bool
+        self,
+        group_a: Iterable[Address],
+        group_b: Iterable[Address] | None,
+        *,
+        both_ways: bool,
     ) -> None:
         self._a = frozenset(group_a)
-        self._b = frozenset(group_b)
+        self._b = None if group_b is None else frozenset(group_b)
         self._both_ways = both_ways
         self.healed = False
 
@@ -103,12 +76,87 @@ class Partition:
         """Whether no datagram passes from source to destination."""
         if self.healed:
             return False
-        there = source in self._a and destination in self._b
-        return there or (self._both_ways and source in self._b and destination in self._a)
+        there = source in self._a and self._in_b(destination)
+        return there or (self._both_ways and self._in_b(source) and destination in self._a)
 
     def heal(self) -> None:
         """Let datagrams pass again; those sent meanwhile stay lost. Safe to call twice."""
         self.healed = True
+
+    def _in_b(self, address: Address) -> bool:
+        return address not in self._a if self._b is None else address in self._b
+
+
+class Clog(Partition):
+    """A partition that holds datagrams back: `heal` lets them arrive at once, in random order."""
+
+    def __init__(
+        self,
+        group_a: Iterable[Address],
+        group_b: Iterable[Address] | None,
+        *,
+        both_ways: bool,
+        release: Callable[[list[_Flight]], None],
+    ) -> None:
+        super().__init__(group_a, group_b, both_ways=both_ways)
+        self._release = release
+        self._held: list[_Flight] = []
+
+    def hold(self, flight: _Flight) -> bool:
+        """Keep what would arrive now, until `heal`; False: there is no more room."""
+        has_room = len(self._held) < CLOG_DATAGRAMS_MAX
+        if has_room:
+            self._held.append(flight)
+        return has_room
+
+    def heal(self) -> None:
+        """Let datagrams pass again, those that were held back first. Safe to call twice."""
+        super().heal()
+        held, self._held = self._held, []
+        self._release(held)
+
+
+class NatKind(Enum):
+    """Whom a NAT lets in (RFC 3489, section 5); it is the sender that must have been written to.
+
+    No address is ever translated. So a symmetric NAT, which shows every peer another port, counts
+    as PORT_RESTRICTED: its filter is the same.
+    """
+
+    FULL_CONE = auto()  # anybody, once anybody was written to
+    ADDRESS_RESTRICTED = auto()  # any port of a host that was written to
+    PORT_RESTRICTED = auto()  # only an address that was written to
+
+
+class Nat:
+    """The filter in front of one address: nobody is let in who was not written to before.
+
+    Args:
+        kind: Whom it lets in.
+        mapping_s: For how many seconds after each datagram that goes out.
+    """
+
+    def __init__(self, kind: NatKind, *, mapping_s: float = NAT_MAPPING_S) -> None:
+        self._kind = kind
+        self._mapping_s = mapping_s
+        self._open_until: dict[object, float] = {}
+
+    def on_sent(self, destination: Address, *, now: float) -> None:
+        """A datagram went out."""
+        self._open_until[self._peer(destination)] = now + self._mapping_s
+
+    def lets_in(self, source: Address, *, now: float) -> bool:
+        """Whether a datagram from this source passes."""
+        return self._open_until.get(self._peer(source), now) > now
+
+    def _peer(self, address: Address) -> object:
+        match self._kind:
+            case NatKind.FULL_CONE:
+                return None
+            case NatKind.ADDRESS_RESTRICTED:
+                return address.host
+            case NatKind.PORT_RESTRICTED:
+                return address
 
 
 class _Socket:
@@ -148,22 +196,28 @@ class SimNetwork:
         duplicate: the probability that a datagram arrives twice.
         reorder: the probability that a datagram is held back by up to `reorder_s` seconds.
         reorder_s: see `reorder`.
+        corrupt: the probability that one bit of a datagram arrives flipped.
+        slow: by how many seconds whatever an address sends is late.
+        silent: addresses that hear everything, and of which nobody hears anything.
+        nats: the NAT in front of an address.
         taps: called with source, destination and datagram as it is sent.
         sent: what sockets handed over.
         delivered: what reached a socket, duplicates included.
-        lost: what did not: chance, a cut, an unplugged end, or nobody at the address.
+        lost: what did not: chance, a cut, a full clog, an end that is unplugged or silent, a NAT,
+            or nobody at the address.
     """
 
     def __init__(
         self,
         *,
         rng: random.Random,
-        latency: LatencyModel = FixedLatency(0.050),
+        latency: LatencyModel = DEFAULT_LATENCY,
         jitter_s: float = 0.002,
         loss: float = 0.0,
         duplicate: float = 0.0,
         reorder: float = 0.0,
         reorder_s: float = 0.100,
+        corrupt: float = 0.0,
     ) -> None:
         self.latency = latency
         self.jitter_s = jitter_s
@@ -171,6 +225,10 @@ class SimNetwork:
         self.duplicate = duplicate
         self.reorder = reorder
         self.reorder_s = reorder_s
+        self.corrupt = corrupt
+        self.slow: dict[Address, float] = {}
+        self.silent: set[Address] = set()
+        self.nats: dict[Address, Nat] = {}
         self.taps: list[Tap] = []
         self.sent = Traffic()
         self.delivered = Traffic()
@@ -180,6 +238,7 @@ class SimNetwork:
         self._fresh_hosts = _public_hosts()
         self._hosts: set[str] = set()  # every one that was ever bound
         self._partitions: list[Partition] = []
+        self._clogs: list[Clog] = []
         self._unplugged: set[Address] = set()
         self._trace = hashlib.blake2b(digest_size=32)
 
@@ -206,12 +265,32 @@ class SimNetwork:
         return socket
 
     def partition(
-        self, group_a: Iterable[Address], group_b: Iterable[Address], *, both_ways: bool = True
+        self,
+        group_a: Iterable[Address],
+        group_b: Iterable[Address] | None = None,
+        *,
+        both_ways: bool = True,
     ) -> Partition:
-        """Cut group A off from group B, or with `both_ways=False` only what A sends to B."""
+        """Cut group A off from group B, or with `both_ways=False` only what A sends to B.
+
+        Without a group B, from all others, those included that come later. Several at once give any
+        shape.
+        """
         partition = Partition(group_a, group_b, both_ways=both_ways)
         self._partitions = [*(p for p in self._partitions if not p.healed), partition]
         return partition
+
+    def clog(
+        self,
+        group_a: Iterable[Address],
+        group_b: Iterable[Address] | None = None,
+        *,
+        both_ways: bool = True,
+    ) -> Clog:
+        """Hold back what arrives between two groups; they are as in `partition`."""
+        clog = Clog(group_a, group_b, both_ways=both_ways, release=self._unclog)
+        self._clogs = [*(c for c in self._clogs if not c.healed), clog]
+        return clog
 
     def unplug(self, address: Address) -> None:
         """Lose everything from and to an address, what is under way to it included."""
@@ -243,30 +322,50 @@ class SimNetwork:
         self.sent.add(datagram)
         for tap in self.taps:
             tap(source, destination, datagram)
+        loop = asyncio.get_running_loop()
+        if nat := self.nats.get(source):
+            nat.on_sent(destination, now=loop.time())
         copies = 2 if self._chance(self.duplicate) else 1
         for _ in range(copies):
-            if self._chance(self.loss) or self._is_cut(source, destination):
+            is_lost = self._chance(self.loss) or source in self.silent
+            if is_lost or self._is_cut(source, destination):
                 self.lost.add(datagram)
             else:
-                loop = asyncio.get_running_loop()
                 when = loop.time() + self._delay_s(source, destination)
-                loop.call_at(when, self._deliver, source, destination, datagram)
+                loop.call_at(when, self._deliver, source, destination, self._garbled(datagram))
 
     def _deliver(self, source: Address, destination: Address, datagram: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        clog = next((clog for clog in self._clogs if clog.cuts(source, destination)), None)
+        if clog is not None and clog.hold((source, destination, datagram)):
+            return
         socket = self._sockets.get(destination)
-        if socket is None or self._is_cut(source, destination):
+        nat = self.nats.get(destination)
+        is_shut_out = nat is not None and not nat.lets_in(source, now=now)
+        if clog is not None or socket is None or is_shut_out or self._is_cut(source, destination):
             self.lost.add(datagram)
             return
         self.delivered.add(datagram)
-        head = _TRACE_HEAD.pack(asyncio.get_running_loop().time(), len(datagram))
+        head = _TRACE_HEAD.pack(now, len(datagram))
         self._trace.update(head + pack_address(source) + pack_address(destination) + datagram)
         socket.receive(datagram, source)
+
+    def _unclog(self, held: list[_Flight]) -> None:
+        self._rng.shuffle(held)
+        for flight in held:
+            asyncio.get_running_loop().call_soon(self._deliver, *flight)
+
+    def _garbled(self, datagram: bytes) -> bytes:
+        if not datagram or not self._chance(self.corrupt):
+            return datagram
+        flipped = 1 << self._rng.randrange(8 * len(datagram))
+        return (int.from_bytes(datagram, "big") ^ flipped).to_bytes(len(datagram), "big")
 
     def _chance(self, probability: float) -> bool:
         return probability > 0.0 and self._rng.random() < probability
 
     def _delay_s(self, source: Address, destination: Address) -> float:
-        delay_s = self.latency(source, destination)
+        delay_s = self.latency(source, destination) + self.slow.get(source, 0.0)
         if self.jitter_s > 0.0:
             delay_s += self.jitter_s * self._rng.random()
         if self._chance(self.reorder):

@@ -3,35 +3,79 @@
     async def main() -> None:
         async with Swarm(nodes=20, seed=7) as swarm:
             await swarm.nodes[3].set("colour", b"blue")
+            await swarm.crash(swarm.nodes[3])
             assert await swarm.nodes[17].get("colour") == b"blue"
 
     kademlia_node.sim.run(main())
 
-The nodes are the very ones that run in production; only the socket, the clock, chance and (unless
-told otherwise) the cryptography are the simulator's. The same seed gives the same run.
+The nodes are the very ones that run in production; only the socket, the clock, chance, the disk and
+(unless told otherwise) the cryptography are the simulator's. The same seed gives the same run.
+
+Each node runs on a machine of its own, which outlives it: there its identity, its address and its
+store wait for the next start. A node that was started again is a new object, at the same index of
+`swarm.nodes`; the verbs below take any of those that ran on the machine.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from heapq import nsmallest
 from typing import Any, Self
 
 from kademlia_node.core.contact import Contact
+from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import point
+from kademlia_node.core.key import Key
 from kademlia_node.core.network import Network
+from kademlia_node.core.record import Record
 from kademlia_node.core.suite import Suite
+from kademlia_node.net.transport import Receive, Transport
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
+from kademlia_node.sim.churn import Churn
 from kademlia_node.sim.network import SimNetwork
 from kademlia_node.sim.suite import NullSuite
+from kademlia_node.store.base import Store
+from kademlia_node.store.memory import MemoryStore
 
 SECRET = b"a swarm is a private network, ok"
 JOINING_AT_ONCE = 8
 
 
+@dataclass(slots=True, kw_only=True)
+class Machine:
+    """What outlives a node. Moments are seconds of the event loop.
+
+    Attributes:
+        number: Index of its node in `Swarm.nodes`.
+        identity: Of every node that runs here.
+        store: Its disk.
+        store_since: When this store was empty: at the first start, and at each loss.
+        transport: The socket of the latest node.
+        up_since: When the latest node had joined; None while none runs, or it is joining.
+        down_since: When the latest node went down; None from the moment one is started.
+    """
+
+    number: int
+    identity: Identity
+    store: Store
+    store_since: float
+    transport: Transport | None = None
+    up_since: float | None = None
+    down_since: float | None = None
+
+    @property
+    def contact(self) -> Contact:
+        """Its node, at the address that it keeps."""
+        assert self.transport is not None, "its first node has not started yet"
+        return Contact(self.identity.public_key, self.transport.address)
+
+
 class Swarm:
-    """Start nodes, find the truth, stop them.
+    """Start nodes, stop them, find the truth.
 
     Args:
         nodes: How many to start with.
@@ -40,6 +84,10 @@ class Swarm:
         settings: For every node.
         suite: Real cryptography when this is `STANDARD`.
         weather: Keyword arguments for `SimNetwork`: latency, jitter_s, loss, duplicate, reorder.
+
+    Attributes:
+        network: Carries the datagrams.
+        nodes: The latest node of each machine, whether it runs or not.
     """
 
     def __init__(
@@ -57,6 +105,7 @@ class Swarm:
         self._agreement = network or Network.private(SECRET)
         self._settings = settings or Settings()
         self._suite = suite or NullSuite()
+        self._machines: dict[bytes, Machine] = {}  # by public key, in order of their numbers
         self.network = SimNetwork(rng=random.Random(self._rng.getrandbits(64)), **weather)
         self.nodes: list[Node] = []
 
@@ -68,35 +117,212 @@ class Swarm:
         for node in self.nodes:
             await node.stop()
 
+    # --- Coming and going -------------------------------------------------------------------------
+
+    @property
+    def alive(self) -> list[Node]:
+        """The nodes that run and have joined."""
+        return [self.nodes[machine.number] for machine in self._up()]
+
     async def grow(self, count: int) -> list[Node]:
         """Start `count` more nodes, each of which knows one member; return them once joined."""
         born: list[Node] = []
         while len(born) < count:
-            batch = [self._make() for _ in range(min(JOINING_AT_ONCE, count - len(born)))]
-            if not self.nodes:
-                batch = batch[:1]
+            alive = self.alive
+            chances = [self._chance(alive) for _ in range(min(JOINING_AT_ONCE, count - len(born)))]
+            if not alive:
+                del chances[1:]  # drawn all the same, so that old seeds keep their runs
+            batch = [self._make_first(rng, bootstrap) for bootstrap, rng in chances]
+            self.nodes += [node for _, node in batch]
             async with asyncio.TaskGroup() as joining:
-                for node in batch:
-                    joining.create_task(node.start())
-            self.nodes += batch
-            born += batch
+                for machine, node in batch:
+                    joining.create_task(self._start(machine, node))
+            born += [node for _, node in batch]
         return born
+
+    async def stop(self, node: Node) -> None:
+        """Stop a running node as its operator would; its store is kept."""
+        await self._down(self._running(node)).stop()
+
+    async def crash(self, node: Node, *, keep_store: bool = True) -> None:
+        """End a running node without a word to anyone.
+
+        Args:
+            node: Which.
+            keep_store: Whether its records, and the list of what it published, survive.
+        """
+        machine = self._running(node)
+        assert machine.transport is not None
+        await machine.transport.close()  # whatever it says from here on, nobody hears
+        await self._down(machine).stop()
+        if not keep_store:
+            machine.store, machine.store_since = self._empty(machine.identity), _now()
+
+    async def restart(self, node: Node, *, remembered: bool = False) -> Node:
+        """Start a new node where one has ended: same identity, same address, what the store kept.
+
+        Args:
+            node: The one that ended.
+            remembered: Whether it rejoins through the peers that it knew when it ended; else it
+                knocks at one living member only, if there is any.
+
+        Returns:
+            The new node, once it has knocked.
+        """
+        machine = self.machine(node)
+        assert machine.down_since is not None, f"node {machine.number} has not ended"
+        bootstrap, rng = self._chance([] if remembered else self.alive)
+        old, address = self.nodes[machine.number], machine.contact.address
+        new = self._make(
+            machine,
+            rng=rng,
+            bootstrap=bootstrap,
+            peers=() if bootstrap else old.contacts(),
+            host=address.host,
+            port=address.port,
+        )
+        machine.down_since = None
+        try:
+            await self._start(machine, new)
+        except BaseException:
+            machine.down_since = _now()
+            raise
+        self.nodes[machine.number] = new
+        return new
+
+    def churn(
+        self,
+        *,
+        mean_session_s: float = 3600.0,
+        mean_absence_s: float = 600.0,
+        crash_share: float = 0.5,
+        spare: Collection[Node] = (),
+    ) -> Churn:
+        """Have the present nodes come and go for the length of an `async with` block; see `Churn`.
+
+        Args:
+            mean_session_s: How long a node runs, on average.
+            mean_absence_s: How long it is away, on average.
+            crash_share: Which share of them crashes; the others stop politely.
+            spare: Nodes that stay.
+        """
+        staying = {self.machine(node).number for node in spare}
+        return Churn(
+            self,
+            [number for number in range(len(self.nodes)) if number not in staying],
+            rng=random.Random(self._rng.getrandbits(64)),
+            mean_session_s=mean_session_s,
+            mean_absence_s=mean_absence_s,
+            crash_share=crash_share,
+        )
+
+    # --- The truth --------------------------------------------------------------------------------
 
     def true_closest(self, target: bytes, count: int) -> list[Contact]:
         """The `count` running nodes that really are closest to a target, nearest first."""
         goal = point(target)
-        contacts = [Contact(node.public_key, node.address) for node in self.nodes]
-        return sorted(contacts, key=lambda contact: contact.point ^ goal)[:count]
+        closest = nsmallest(
+            count, self._up(), key=lambda machine: point(machine.identity.id) ^ goal
+        )
+        return [machine.contact for machine in closest]
 
-    def _make(self) -> Node:
-        bootstrap = [str(self._rng.choice(self.nodes).invite)] if self.nodes else []
+    async def held(self, key: Key) -> dict[Node, list[Record]]:
+        """What the running nodes hold under a key, tombstones included, by a look at their disks.
+
+        A node that holds nothing is left out.
+        """
+        wall = self.network.wall()
+        found = {
+            self.nodes[machine.number]: await machine.store.get(key.digest, wall=wall)
+            for machine in self._up()
+        }
+        return {node: records for node, records in found.items() if records}
+
+    async def holders(self, key: Key) -> list[Node]:
+        """The running nodes that hold a value under a key, not only tombstones."""
+        return [
+            node
+            for node, records in (await self.held(key)).items()
+            if not all(record.header.is_tombstone for record in records)
+        ]
+
+    def __contains__(self, node: Node | Contact) -> bool:
+        return node.public_key in self._machines
+
+    def machine(self, node: Node | Contact) -> Machine:
+        """Where a node runs or ran; raises KeyError for one that is not of this swarm."""
+        return self._machines[node.public_key]
+
+    # --- Starting and ending ----------------------------------------------------------------------
+
+    def _up(self) -> list[Machine]:
+        return [machine for machine in self._machines.values() if machine.up_since is not None]
+
+    def _running(self, node: Node) -> Machine:
+        machine = self.machine(node)
+        assert machine.up_since is not None, f"node {machine.number} does not run"
+        return machine
+
+    def _chance(self, members: Sequence[Node]) -> tuple[list[str], random.Random]:
+        """What a start draws: one of the members to knock at, if there is any; its own chance."""
+        bootstrap = [str(self._rng.choice(members).invite)] if members else []
+        return bootstrap, random.Random(self._rng.getrandbits(64))
+
+    def _make_first(self, rng: random.Random, bootstrap: Sequence[str]) -> tuple[Machine, Node]:
+        """A new machine, and the node that is to start there."""
+        identity = Identity.generate(
+            rng, puzzle_bits=self._agreement.puzzle_bits, suite=self._suite
+        )
+        machine = Machine(
+            number=len(self._machines),
+            identity=identity,
+            store=self._empty(identity),
+            store_since=_now(),
+        )
+        self._machines[identity.public_key] = machine
+        return machine, self._make(machine, rng=rng, bootstrap=bootstrap)
+
+    def _make(
+        self,
+        machine: Machine,
+        *,
+        rng: random.Random,
+        bootstrap: Sequence[str],
+        peers: Sequence[Contact] = (),
+        host: str = "",
+        port: int = 0,
+    ) -> Node:
+        async def listen(host: str, port: int, receive: Receive) -> Transport:
+            machine.transport = await self.network.listen(host, port, receive)
+            return machine.transport
+
         return Node(
             network=self._agreement,
             bootstrap=bootstrap,
+            host=host,
+            port=port,
+            identity=machine.identity,
             server=True,
+            store=machine.store,
+            peers=peers,
             settings=self._settings,
-            listen=self.network.listen,
-            rng=random.Random(self._rng.getrandbits(64)),
+            listen=listen,
+            rng=rng,
             wall=self.network.wall,
             suite=self._suite,
         )
+
+    def _empty(self, identity: Identity) -> Store:
+        return MemoryStore(identity.id, settings=self._agreement.adapt(self._settings))
+
+    async def _start(self, machine: Machine, node: Node) -> None:
+        await node.start()
+        machine.up_since = _now()
+
+    def _down(self, machine: Machine) -> Node:
+        machine.up_since, machine.down_since = None, _now()
+        return self.nodes[machine.number]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

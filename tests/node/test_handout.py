@@ -13,7 +13,7 @@ from kademlia_node.core.message import Request, Response, Store, Stored, StoreSt
 from kademlia_node.errors import NotAgreed, NotStored, PartlyStored
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Trace
-from kademlia_node.sim.network import LatencyModel, LogNormalLatency
+from kademlia_node.sim.latency import LatencyModel, LogNormalLatency
 from tests.node.network import HOUR, PRIVATE, SILENCE, Neighbourhood, nearest
 
 COPIES = PRIVATE.copies

@@ -4,10 +4,10 @@ import asyncio
 import hashlib
 import math
 import os
-import statistics
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import dataclass
 from ipaddress import ip_address
 from random import Random
 
@@ -17,6 +17,7 @@ from kademlia_node.core.contact import Address, prefix
 from kademlia_node.errors import SetupError
 from kademlia_node.net.transport import Transport
 from kademlia_node.sim import FixedLatency, LogNormalLatency, SimNetwork, run
+from kademlia_node.sim.network import CLOG_DATAGRAMS_MAX, Nat, NatKind
 
 NOBODY = Address("9.9.9.9", 9)
 
@@ -280,27 +281,183 @@ async def test_wall_clock_runs_with_virtual_time() -> None:
     assert sim.wall() == started + 86400.0
 
 
-def test_log_normal_latency_is_fixed_per_pair_in_both_directions() -> None:
-    a, b, c = Address("1.0.0.1", 1), Address("1.0.1.1", 2), Address("1.0.2.1", 3)
-    latency = LogNormalLatency(7)
-    assert latency(a, b) == latency(b, a) == LogNormalLatency(7)(a, b)
-    assert len({latency(a, b), latency(b, c), latency(c, a)}) == 3
-    assert latency(a, b) != LogNormalLatency(8)(a, b)
+@dataclass
+class Link:
+    """Two ends over which `cross` sends a hundred numbered datagrams each way."""
+
+    sim: SimNetwork
+    a: Transport
+    inbox_a: Inbox
+    b: Transport
+    inbox_b: Inbox
+
+    @classmethod
+    async def on(cls, sim: SimNetwork) -> Link:
+        return cls(sim, *await join(sim), *await join(sim))
+
+    def send(self) -> None:
+        for number in range(100):
+            self.a.send(bytes([number]), self.b.address)
+            self.b.send(bytes([number]), self.a.address)
+
+    async def cross(self) -> tuple[int, int]:
+        """How many arrive at `b`, and how many at `a`."""
+        self.inbox_a.got.clear()
+        self.inbox_b.got.clear()
+        self.send()
+        await asyncio.sleep(10.0)
+        return len(self.inbox_b.got), len(self.inbox_a.got)
 
 
-def test_log_normal_latency_has_the_distribution_of_its_model() -> None:
-    latency = LogNormalLatency(7)
-    hub = Address("1.0.0.1", 4000)
-    rtts = [2 * latency(hub, Address(f"2.{n // 250}.{n % 250}.1", 4000)) for n in range(2000)]
-    assert statistics.median(rtts) == pytest.approx(0.156, rel=0.05)
-    assert statistics.mean(rtts) == pytest.approx(0.178, rel=0.05)
-    assert statistics.quantiles(rtts, n=10)[-1] == pytest.approx(0.301, rel=0.07)
+async def test_partition_from_all_others_includes_those_that_come_later() -> None:
+    link = await Link.on(exact_network())
+    island = link.sim.partition([link.a.address])
+    late, inbox = await join(link.sim)
+    link.a.send(b"anyone?", late.address)
+    assert await link.cross() == (0, 0)
+    island.heal()
+    link.sim.partition([link.a.address], both_ways=False)
+    link.a.send(b"anyone?", late.address)
+    link.a.send(b"myself", link.a.address)
+    assert await link.cross() == (0, 101)
+    assert inbox.got == []
+
+
+async def test_corruption_flips_one_bit_of_the_share_that_was_set() -> None:
+    sim = exact_network()
+    sim.corrupt = 0.2
+    (a, _), (b, inbox) = await join(sim), await join(sim)
+    sent = bytes(range(100))
+    for _ in range(2000):
+        a.send(sent, b.address)
+    a.send(b"", b.address)
+    await asyncio.sleep(1.0)
+    assert inbox.datagrams.count(b"") == 1
+    flips = [
+        int.from_bytes(got, "big") ^ int.from_bytes(sent, "big")
+        for got in inbox.datagrams
+        if got not in {sent, b""}
+    ]
+    assert {flip.bit_count() for flip in flips} == {1}
+    assert abs(len(flips) - 400) < 4 * math.sqrt(2000 * 0.2 * 0.8)
+    assert len(set(flips)) > 200  # of 800: all over the datagram
+    assert {len(got) for got in inbox.datagrams} == {0, 100}
+
+
+async def test_clog_holds_back_and_releases_in_random_order() -> None:
+    link = await Link.on(exact_network())
+    clog = link.sim.clog([link.a.address], [link.b.address])
+    for number in range(100):
+        link.a.send(bytes([number]), link.b.address)
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(9.0)
+    assert link.inbox_b.got == []
+    assert link.sim.lost.datagrams == 0
+    clog.heal()
+    clog.heal()
+    await asyncio.sleep(0)
+    arrived = [datagram[0] for datagram in link.inbox_b.datagrams]
+    assert arrived != sorted(arrived) == list(range(100))
+    assert max(moment for moment, _, _ in link.inbox_b.got) == pytest.approx(10.0)  # at once
+    assert await link.cross() == (100, 100)
+
+
+async def test_clog_may_hold_one_direction_and_what_is_under_way() -> None:
+    link = await Link.on(exact_network())
+    link.a.send(b"under way", link.b.address)
+    clog = link.sim.clog([link.a.address], both_ways=False)
+    assert await link.cross() == (0, 100)
+    clog.heal()
+    await asyncio.sleep(0)
+    assert len(link.inbox_b.got) == 101
+
+
+async def test_clog_over_another_keeps_holding_and_a_cut_end_gets_nothing() -> None:
+    link = await Link.on(exact_network())
+    first, second = link.sim.clog([link.a.address]), link.sim.clog([link.b.address])
+    await link.cross()
+    first.heal()
+    await asyncio.sleep(0)
+    assert link.inbox_a.got == link.inbox_b.got == []
+    link.sim.unplug(link.b.address)
+    second.heal()
+    await asyncio.sleep(0)
+    assert link.inbox_a.got == link.inbox_b.got == []
+    assert link.sim.lost.datagrams == 200
+
+
+async def test_full_clog_loses_what_it_cannot_hold() -> None:
+    link = await Link.on(exact_network())
+    clog = link.sim.clog([link.a.address])
+    for _ in range(21):
+        await link.cross()
+    assert link.sim.lost.datagrams == 4200 - CLOG_DATAGRAMS_MAX
+    clog.heal()
+    await asyncio.sleep(0)
+    assert link.sim.delivered.datagrams == CLOG_DATAGRAMS_MAX
+
+
+async def test_slow_address_is_late_with_what_it_sends() -> None:
+    link = await Link.on(exact_network(seconds=0.1))
+    link.sim.slow[link.a.address] = 1.5
+    await link.cross()
+    assert {moment for moment, _, _ in link.inbox_b.got} == {1.6}
+    assert {moment for moment, _, _ in link.inbox_a.got} == {0.1}
+
+
+async def test_silent_address_hears_and_is_not_heard() -> None:
+    link = await Link.on(exact_network())
+    link.a.send(b"last words", link.b.address)
+    link.sim.silent.add(link.a.address)
+    assert await link.cross() == (1, 100)
+    link.sim.silent.clear()
+    assert await link.cross() == (100, 100)
+
+
+@pytest.mark.parametrize(
+    ("kind", "heard"),
+    [
+        (NatKind.FULL_CONE, {"friend", "neighbour", "stranger"}),
+        (NatKind.ADDRESS_RESTRICTED, {"friend", "neighbour"}),
+        (NatKind.PORT_RESTRICTED, {"friend"}),
+    ],
+)
+async def test_nat_lets_in_whom_its_kind_allows_until_the_mapping_times_out(
+    kind: NatKind, heard: set[str]
+) -> None:
+    sim = exact_network(seconds=0.1)
+    inside, inbox = await join(sim)
+    sim.nats[inside.address] = Nat(kind, mapping_s=20.0)
+    friend, _ = await join(sim, "5.5.5.5", 1)
+    others = {"friend": friend}
+    others["neighbour"], _ = await join(sim, "5.5.5.5", 2)
+    others["stranger"], _ = await join(sim, "6.6.6.6", 1)
+
+    async def who_gets_in() -> set[str]:
+        inbox.got.clear()
+        for name, transport in others.items():
+            transport.send(name.encode(), inside.address)
+        await asyncio.sleep(0.2)
+        return {datagram.decode() for datagram in inbox.datagrams}
+
+    assert await who_gets_in() == set()
+    inside.send(b"hello", friend.address)
+    assert await who_gets_in() == heard
+    await asyncio.sleep(15.0)
+    inside.send(b"still here", friend.address)  # keeps the mapping, what comes in does not
+    await asyncio.sleep(15.0)
+    assert await who_gets_in() == heard
+    await asyncio.sleep(5.0)
+    assert await who_gets_in() == set()
+    del sim.nats[inside.address]
+    assert await who_gets_in() == set(others)
 
 
 async def gossip(seed: int) -> str:
-    """Six nodes that answer at random for three seconds, over a bad network."""
+    """Six nodes that answer at random for three seconds, over a bad network with a clog."""
     rng = Random(seed)
-    sim = SimNetwork(rng=rng, latency=LogNormalLatency(seed), loss=0.1, duplicate=0.1, reorder=0.1)
+    weather = {"loss": 0.1, "duplicate": 0.1, "reorder": 0.1, "corrupt": 0.1}
+    sim = SimNetwork(rng=rng, latency=LogNormalLatency(seed), **weather)
     transports: list[Transport] = []
 
     def answer(datagram: bytes, source: Address) -> bool:
@@ -308,9 +465,12 @@ async def gossip(seed: int) -> str:
         return True
 
     transports += [await sim.listen("", 0, answer) for _ in range(6)]
+    clog = sim.clog([transports[0].address])
     for transport in transports * 5:
         transport.send(b"start", rng.choice(transports).address)
-    await asyncio.sleep(3.0)
+    await asyncio.sleep(1.5)
+    clog.heal()
+    await asyncio.sleep(1.5)
     assert sim.delivered.datagrams > 100
     return sim.trace_digest()
 

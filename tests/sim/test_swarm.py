@@ -1,23 +1,159 @@
 """Many nodes at once: is what they find the truth, and is a run the same run every time?"""
 
+import asyncio
 import json
 import os
 import random
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
+import kademlia_node.sim
+from kademlia_node import Address, Contact, Node, NotRunning
 from kademlia_node.sim import FixedLatency, Swarm, survey
 
 ROOT = Path(__file__).parents[2]
 
 
+LAN = FixedLatency(0.02)
+
+
+def test_the_example_of_the_package_works() -> None:
+    """It makes a loop of its own, so this is no coroutine."""
+    document = kademlia_node.sim.__doc__ or ""
+    indented = [line for line in document.splitlines() if not line or line.startswith("    ")]
+    example = textwrap.dedent("\n".join(indented))
+    assert "swarm.crash" in example
+    exec(compile(example, "example", "exec"), {})
+
+
 async def test_the_example_of_the_module_works() -> None:
     async with Swarm(nodes=20, seed=7) as swarm:
         await swarm.nodes[3].set("colour", b"blue")
+        await swarm.crash(swarm.nodes[3])
         assert await swarm.nodes[17].get("colour") == b"blue"
+
+
+def contact_of(node: Node) -> Contact:
+    return Contact(node.public_key, node.address)
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+async def test_a_node_starts_again_as_who_it_was_and_with_what_it_had(remembered: bool) -> None:
+    async with Swarm(nodes=12, seed=1, latency=LAN) as swarm:
+        old = swarm.nodes[5]
+        receipt = await old.put(b"value")
+        assert old in await swarm.holders(receipt.key)
+        await swarm.stop(old)
+        assert old not in swarm.alive
+        assert old not in await swarm.holders(receipt.key)
+        assert contact_of(old) not in swarm.true_closest(old.id, 12)
+        with pytest.raises(NotRunning):
+            await old.get(receipt.key)
+
+        new = await swarm.restart(old, remembered=remembered)
+        assert new is swarm.nodes[5] is swarm.alive[5] is not old
+        assert contact_of(new) == contact_of(old) == swarm.true_closest(new.id, 1)[0]
+        assert new in await swarm.holders(receipt.key)
+        assert [published.record.value async for published in new.publications()] == [b"value"]
+        assert await new.get(receipt.key) == b"value"
+
+
+@pytest.mark.parametrize(("remembered", "hints"), [(False, 1), (True, 11)])
+async def test_a_restart_knocks_at_one_member_or_at_all_it_remembers(
+    remembered: bool, hints: int
+) -> None:
+    async with Swarm(nodes=12, seed=1, latency=LAN) as swarm:
+        here, *others = swarm.nodes
+        await swarm.crash(here)
+        swarm.network.partition([here.address], [node.address for node in others])
+        knocked: set[Address] = set()
+        swarm.network.taps.append(lambda _, destination, __: knocked.add(destination))
+        new = await swarm.restart(here, remembered=remembered)
+        assert new.contacts() == []
+        assert len(knocked) == hints
+
+
+async def test_a_crash_says_nothing_and_can_cost_the_store() -> None:
+    async with Swarm(nodes=12, seed=1, latency=LAN) as swarm:
+        receipt = await swarm.nodes[5].put(b"value")
+        sent_by: list[object] = []
+        swarm.network.taps.append(lambda source, *_: sent_by.append(source))
+        there = swarm.nodes[5].address
+        await swarm.crash(swarm.nodes[5], keep_store=False)
+        assert there not in sent_by
+        new = await swarm.restart(swarm.nodes[5])
+        assert new not in await swarm.held(receipt.key)
+        assert [published async for published in new.publications()] == []
+        assert await new.get(receipt.key) == b"value"  # from the others
+
+
+async def test_a_crash_in_the_middle_of_a_lookup_says_nothing_more() -> None:
+    async with Swarm(nodes=30, seed=1, latency=LAN) as swarm:
+        node, there = swarm.nodes[5], swarm.nodes[5].address
+        sent_by: list[object] = []
+        async with asyncio.TaskGroup() as tasks:
+            looking = tasks.create_task(node.lookup(bytes(32)))
+            await asyncio.sleep(0.03)
+            swarm.network.taps.append(lambda source, *_: sent_by.append(source))
+            await swarm.crash(node)
+        assert looking.done()
+        assert there not in sent_by
+
+
+async def test_a_whole_swarm_comes_back_through_the_peers_it_remembers() -> None:
+    async with Swarm(nodes=12, seed=1, latency=LAN) as swarm:
+        receipt = await swarm.nodes[5].put(b"value")
+        for node in swarm.nodes:
+            await swarm.stop(node)
+        assert swarm.alive == []
+        for node in list(swarm.nodes):
+            await swarm.restart(node)
+        assert swarm.alive == swarm.nodes
+        await asyncio.sleep(60)
+        assert await swarm.nodes[0].get(receipt.key) == b"value"
+        assert len(swarm.nodes[0].contacts()) == 11
+
+
+async def test_the_swarm_can_grow_after_everybody_has_gone() -> None:
+    async with Swarm(nodes=2, seed=1, latency=LAN) as swarm:
+        for node in swarm.nodes:
+            await swarm.stop(node)
+        born = await swarm.grow(3)
+        assert swarm.alive == born == swarm.nodes[2:]
+        assert len(born[0].contacts()) == 2
+
+
+async def test_only_what_runs_can_end_and_only_what_has_ended_can_restart() -> None:
+    async with Swarm(nodes=3, seed=1, latency=LAN) as swarm:
+        with pytest.raises(AssertionError, match="node 1 has not ended"):
+            await swarm.restart(swarm.nodes[1])
+        await swarm.stop(swarm.nodes[1])
+        for end in (swarm.stop, swarm.crash):
+            with pytest.raises(AssertionError, match="node 1 does not run"):
+                await end(swarm.nodes[1])
+
+
+async def test_a_restart_that_is_cancelled_can_be_tried_again() -> None:
+    async with Swarm(nodes=3, seed=1, latency=LAN) as swarm:
+        await swarm.crash(swarm.nodes[1])
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await swarm.restart(swarm.nodes[1])
+        assert await swarm.restart(swarm.nodes[1]) in swarm.alive
+
+
+async def test_who_holds_only_a_tombstone_holds_no_value() -> None:
+    async with Swarm(nodes=12, seed=1, latency=LAN) as swarm:
+        receipt = await swarm.nodes[5].set("colour", b"blue")
+        replicas = {replica.id for replica in receipt.replicas}
+        assert {node.id for node in await swarm.holders(receipt.key)} == replicas
+        await swarm.nodes[5].withdraw("colour")
+        assert await swarm.holders(receipt.key) == []
+        assert {node.id for node in await swarm.held(receipt.key)} == replicas
 
 
 async def test_without_loss_every_lookup_finds_the_true_closest() -> None:
