@@ -67,8 +67,12 @@ def radius(closest_distances: Sequence[int], *, copies: int, network_size: float
     if len(closest_distances) < copies:
         return SPACE - 1
     observed = closest_distances[copies - 1]
-    expected = 0 if network_size is None else int(copies * SPACE / network_size)
-    return min(max(observed, expected), SPACE - 1)
+    return max(observed, expected_radius(copies=copies, network_size=network_size))
+
+
+def expected_radius(*, copies: int, network_size: float | None) -> int:
+    """Within which `copies` nodes are to be expected; 0 while the size is unknown."""
+    return 0 if network_size is None else min(int(copies * SPACE / network_size), SPACE - 1)
 
 
 def responsible(

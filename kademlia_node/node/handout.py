@@ -17,7 +17,7 @@ from kademlia_node.core.key import Key
 from kademlia_node.core.message import FindNode
 from kademlia_node.core.neighbourhood import Found
 from kademlia_node.core.record import Record
-from kademlia_node.core.replica import SPACE, choose_replicas
+from kademlia_node.core.replica import choose_replicas, expected_radius
 from kademlia_node.node.deposit import Deposit
 from kademlia_node.node.receipt import Receipt, Trace
 from kademlia_node.node.state import NodeState
@@ -158,8 +158,7 @@ class HandOut:
 
     def _reach(self) -> int:
         """How far from the key the size of the network lets us expect responsible nodes."""
-        size = self._state.size.estimate
-        return min(int(self._copies * SPACE / size), SPACE - 1) if size else 0
+        return expected_radius(copies=self._copies, network_size=self._state.size.estimate)
 
     def _chosen_of(self, found: Sequence[Contact]) -> list[Contact]:
         """Whom to give it to, ourselves perhaps among them."""

@@ -88,14 +88,17 @@ class Search:
 
     def _known(self, *, reads: int) -> list[Found]:
         """Holders seen lately, or else the nodes that should hold it, if they can suffice."""
-        state, now, digest = self._state, self._state.loop.time(), self._key.digest
-        copies = state.network.copies
-        near = state.neighbourhoods.near(digest, count_min=copies, reach=0, now=now)[:copies]
-        for found in (state.neighbourhoods.holders(digest, now=now), near):
-            paths = {one.path for one in found}
-            if len(found) >= reads and len(paths) >= min(PATHS_MIN, reads):
-                return found
-        return []
+        memory, now, digest = self._state.neighbourhoods, self._state.loop.time(), self._key.digest
+        found = memory.holders(digest, now=now)
+        if not _can_suffice(found, reads):
+            copies = self._state.network.copies
+            found = memory.near(digest, count_min=copies, reach=0, now=now)[:copies]
+        return found if _can_suffice(found, reads) else []
+
+
+def _can_suffice(found: Sequence[Found], reads: int) -> bool:
+    """Whether so many can agree, on two paths."""
+    return len(found) >= reads and len({one.path for one in found}) >= min(PATHS_MIN, reads)
 
 
 class Reader:
@@ -130,7 +133,7 @@ class Reader:
         finally:
             hunt.end()
         search.blame(hunt.liars)
-        self._conclude("get", search, record)
+        self._conclude(search, record)
         return record, search.trace
 
     async def entry(
@@ -155,7 +158,7 @@ class Reader:
         ours = (i for i in tally.latest() if (i.header.author, i.header.slot) == (author, slot))
         item = next(ours, None)
         record = await self._whole(key, item, tally, search.trace) if item else None
-        self._conclude("get", search, record, holders=tally.holders_of(item) if item else ())
+        self._conclude(search, record, holders=tally.holders_of(item) if item else ())
         if record is not None and wanted is not None and not tally.enough(wanted):
             raise NotAgreed(record, search.trace, reads=wanted)
         return record, search.trace
@@ -199,7 +202,6 @@ class Reader:
 
     def _conclude(
         self,
-        verb: str,
         search: Search,
         record: Record | None,
         *,
@@ -210,7 +212,7 @@ class Reader:
         if record is not None:
             showed = search.holders() if holders is None else holders
             self._mender.on_read(record, showed, search.trace)
-        self._state.count_operation(verb, search.trace)
+        self._state.count_operation("get", search.trace)
 
 
 def _first(key: Key, tally: Tally) -> Record | None:
