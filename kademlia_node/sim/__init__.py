@@ -21,24 +21,44 @@ you build on a node is tested on twenty of them, in no time, and by a seed alway
 
 from kademlia_node.sim.churn import Churn
 from kademlia_node.sim.clock import VirtualLoop, run
-from kademlia_node.sim.latency import FixedLatency, LogNormalLatency
-from kademlia_node.sim.network import SimNetwork
+from kademlia_node.sim.clocks import Clock
+from kademlia_node.sim.faults import Fault, FaultKind, apply, plan, timeline
+from kademlia_node.sim.latency import (
+    AsymmetricLatency,
+    FixedLatency,
+    LogNormalLatency,
+    RegionLatency,
+)
+from kademlia_node.sim.machine import Machine
+from kademlia_node.sim.network import Nat, NatKind, SimNetwork
 from kademlia_node.sim.oracle import Oracle
+from kademlia_node.sim.store import FaultyStore
 from kademlia_node.sim.suite import NullSuite
 from kademlia_node.sim.survey import Survey, survey
-from kademlia_node.sim.swarm import Machine, Swarm
+from kademlia_node.sim.swarm import Swarm
 
 __all__ = [
+    "AsymmetricLatency",
     "Churn",
+    "Clock",
+    "Fault",
+    "FaultKind",
+    "FaultyStore",
     "FixedLatency",
     "LogNormalLatency",
     "Machine",
+    "Nat",
+    "NatKind",
     "NullSuite",
     "Oracle",
+    "RegionLatency",
     "SimNetwork",
     "Survey",
     "Swarm",
     "VirtualLoop",
+    "apply",
+    "plan",
     "run",
     "survey",
+    "timeline",
 ]

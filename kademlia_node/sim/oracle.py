@@ -32,7 +32,8 @@ from kademlia_node.errors import NotStored
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Receipt
 from kademlia_node.settings import EXPIRY_DEFAULT_S
-from kademlia_node.sim.swarm import Machine, Swarm
+from kademlia_node.sim.machine import Machine
+from kademlia_node.sim.swarm import Swarm
 
 Values = frozenset[bytes | None]
 """What a read may give; None is nothing."""
@@ -225,9 +226,12 @@ class Oracle:
         return [self._swarm.machine(peer) for peer in write.replicas if peer in self._swarm]
 
     def _keepers(self, write: Write) -> list[Machine]:
-        """Those that acknowledged it and have not lost their store since it began."""
-        acknowledged = self._acknowledged_by(write)
-        return [machine for machine in acknowledged if machine.store_since <= write.began]
+        """The honest ones that acknowledged it and have lost nothing since it began."""
+        return [
+            machine
+            for machine in self._acknowledged_by(write)
+            if machine.kept_since(write.began) and not machine.is_hostile
+        ]
 
     def _told(self, write: Write) -> str:
         """A write in words, with the numbers of the nodes."""

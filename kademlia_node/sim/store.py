@@ -61,11 +61,22 @@ class FaultyStore:
         self._store = make()
         self._writes: list[Callable[[Store], Awaitable[object]]] = []  # all since it was empty
         self._committed = 0  # so many of them survive a crash
+        self._has_power = True
+
+    @property
+    def beneath(self) -> Store:
+        """The store that does the work; who looks through it causes no operation."""
+        return self._store
+
+    def cut_power(self) -> None:
+        """From here on nothing is committed any more: what is still written will be lost."""
+        self._has_power = False
 
     async def crash(self) -> int:
         """Forget what was not committed; returns how many writes that were.
 
-        The work of the rest is done again, on an empty store. Nobody may be using this one.
+        The work of the rest is done again, on an empty store. Nobody may be using this one; while
+        somebody still ends in peace, `cut_power` comes first.
         """
         forgotten = len(self._writes) - self._committed
         del self._writes[self._committed :]
@@ -73,11 +84,13 @@ class FaultyStore:
         self._store = self._make()
         for write in self._writes:
             await write(self._store)
+        self._has_power = True
         return forgotten
 
     def commit(self) -> None:
-        """Let everything written so far survive."""
-        self._committed = len(self._writes)
+        """Let everything written so far survive, unless the power is gone."""
+        if self._has_power:
+            self._committed = len(self._writes)
 
     async def read(self, work: Callable[[Store], Awaitable[T]]) -> T:
         """What `work` makes of the store; one operation.

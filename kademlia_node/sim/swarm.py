@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
 from heapq import nsmallest
 from typing import Any, Self
 
@@ -36,42 +36,16 @@ from kademlia_node.net.transport import Receive, Transport
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim.churn import Churn
+from kademlia_node.sim.clocks import Clock
+from kademlia_node.sim.machine import Machine, NodeKind
 from kademlia_node.sim.network import SimNetwork
+from kademlia_node.sim.store import FaultyStore
 from kademlia_node.sim.suite import NullSuite
 from kademlia_node.store.base import Store
 from kademlia_node.store.memory import MemoryStore
 
 SECRET = b"a swarm is a private network, ok"
 JOINING_AT_ONCE = 8
-
-
-@dataclass(slots=True, kw_only=True)
-class Machine:
-    """What outlives a node. Moments are seconds of the event loop.
-
-    Attributes:
-        number: Index of its node in `Swarm.nodes`.
-        identity: Of every node that runs here.
-        store: Its disk.
-        store_since: When this store was empty: at the first start, and at each loss.
-        transport: The socket of the latest node.
-        up_since: When the latest node had joined; None while none runs, or it is joining.
-        down_since: When the latest node went down; None from the moment one is started.
-    """
-
-    number: int
-    identity: Identity
-    store: Store
-    store_since: float
-    transport: Transport | None = None
-    up_since: float | None = None
-    down_since: float | None = None
-
-    @property
-    def contact(self) -> Contact:
-        """Its node, at the address that it keeps."""
-        assert self.transport is not None, "its first node has not started yet"
-        return Contact(self.identity.public_key, self.transport.address)
 
 
 class Swarm:
@@ -83,6 +57,8 @@ class Swarm:
         network: What the nodes agree on; a private network of 5 copies by default.
         settings: For every node.
         suite: Real cryptography when this is `STANDARD`.
+        commit_every: So many writes of a node's store survive a crash together; the rest of them
+            is lost with it. By default none ever is.
         weather: Keyword arguments for `SimNetwork`: latency, jitter_s, loss, duplicate, reorder.
 
     Attributes:
@@ -98,6 +74,7 @@ class Swarm:
         network: Network | None = None,
         settings: Settings | None = None,
         suite: Suite | None = None,
+        commit_every: int | None = None,
         **weather: Any,
     ) -> None:
         self._size = nodes
@@ -105,6 +82,7 @@ class Swarm:
         self._agreement = network or Network.private(SECRET)
         self._settings = settings or Settings()
         self._suite = suite or NullSuite()
+        self._commit_every = commit_every
         self._machines: dict[bytes, Machine] = {}  # by public key, in order of their numbers
         self.network = SimNetwork(rng=random.Random(self._rng.getrandbits(64)), **weather)
         self.nodes: list[Node] = []
@@ -121,18 +99,38 @@ class Swarm:
 
     @property
     def alive(self) -> list[Node]:
-        """The nodes that run and have joined."""
+        """The honest nodes that run and have joined."""
         return [self.nodes[machine.number] for machine in self._up()]
 
-    async def grow(self, count: int) -> list[Node]:
-        """Start `count` more nodes, each of which knows one member; return them once joined."""
+    async def grow(
+        self,
+        count: int,
+        *,
+        kind: NodeKind = Node,
+        identities: Iterable[Identity] = (),
+        via: Sequence[Node] | None = None,
+    ) -> list[Node]:
+        """Start `count` more nodes, each of which knows one member; return them once joined.
+
+        Args:
+            count: How many.
+            kind: What makes them; see `Machine.kind`.
+            identities: Those of the first of them; all others draw theirs.
+            via: The members one of which each node knows; the honest ones by default.
+        """
+        given = iter(identities)
         born: list[Node] = []
         while len(born) < count:
-            alive = self.alive
-            chances = [self._chance(alive) for _ in range(min(JOINING_AT_ONCE, count - len(born)))]
-            if not alive:
+            members = self.alive if via is None else via
+            chances = [
+                self._chance(members) for _ in range(min(JOINING_AT_ONCE, count - len(born)))
+            ]
+            if not members:
                 del chances[1:]  # drawn all the same, so that old seeds keep their runs
-            batch = [self._make_first(rng, bootstrap) for bootstrap, rng in chances]
+            batch = [
+                self._make_first(rng, bootstrap, kind=kind, identity=next(given, None))
+                for bootstrap, rng in chances
+            ]
             self.nodes += [node for _, node in batch]
             async with asyncio.TaskGroup() as joining:
                 for machine, node in batch:
@@ -152,10 +150,11 @@ class Swarm:
             keep_store: Whether its records, and the list of what it published, survive.
         """
         machine = self._running(node)
-        assert machine.transport is not None
-        await machine.transport.close()  # whatever it says from here on, nobody hears
+        await machine.cut_power()
         await self._down(machine).stop()
-        if not keep_store:
+        if keep_store:
+            await machine.restore_power(now=_now())
+        else:
             machine.store, machine.store_since = self._empty(machine.identity), _now()
 
     async def restart(self, node: Node, *, remembered: bool = False) -> Node:
@@ -198,7 +197,7 @@ class Swarm:
         crash_share: float = 0.5,
         spare: Collection[Node] = (),
     ) -> Churn:
-        """Have the present nodes come and go for the length of an `async with` block; see `Churn`.
+        """Have the honest nodes come and go for the length of an `async with` block; see `Churn`.
 
         Args:
             mean_session_s: How long a node runs, on average.
@@ -209,7 +208,11 @@ class Swarm:
         staying = {self.machine(node).number for node in spare}
         return Churn(
             self,
-            [number for number in range(len(self.nodes)) if number not in staying],
+            [
+                machine.number
+                for machine in self._machines.values()
+                if machine.number not in staying and not machine.is_hostile
+            ],
             rng=random.Random(self._rng.getrandbits(64)),
             mean_session_s=mean_session_s,
             mean_absence_s=mean_absence_s,
@@ -218,28 +221,32 @@ class Swarm:
 
     # --- The truth --------------------------------------------------------------------------------
 
-    def true_closest(self, target: bytes, count: int) -> list[Contact]:
-        """The `count` running nodes that really are closest to a target, nearest first."""
-        goal = point(target)
-        closest = nsmallest(
-            count, self._up(), key=lambda machine: point(machine.identity.id) ^ goal
-        )
+    def true_closest(self, target: bytes, count: int, *, hostile: bool = False) -> list[Contact]:
+        """The `count` running nodes that really are closest to a target, nearest first.
+
+        Args:
+            target: 32 bytes.
+            count: How many at most.
+            hostile: Whether the hostile ones count.
+        """
+        goal, up = point(target), self._up(hostile=hostile)
+        closest = nsmallest(count, up, key=lambda machine: point(machine.identity.id) ^ goal)
         return [machine.contact for machine in closest]
 
     async def held(self, key: Key) -> dict[Node, list[Record]]:
-        """What the running nodes hold under a key, tombstones included, by a look at their disks.
+        """What the honest nodes that run hold under a key, tombstones included, on their disks.
 
         A node that holds nothing is left out.
         """
         wall = self.network.wall()
         found = {
-            self.nodes[machine.number]: await machine.store.get(key.digest, wall=wall)
+            self.nodes[machine.number]: await machine.disk.get(key.digest, wall=wall)
             for machine in self._up()
         }
         return {node: records for node, records in found.items() if records}
 
     async def holders(self, key: Key) -> list[Node]:
-        """The running nodes that hold a value under a key, not only tombstones."""
+        """Those of them that hold a value under a key, not only tombstones."""
         return [
             node
             for node, records in (await self.held(key)).items()
@@ -255,8 +262,12 @@ class Swarm:
 
     # --- Starting and ending ----------------------------------------------------------------------
 
-    def _up(self) -> list[Machine]:
-        return [machine for machine in self._machines.values() if machine.up_since is not None]
+    def _up(self, *, hostile: bool = False) -> list[Machine]:
+        return [
+            machine
+            for machine in self._machines.values()
+            if machine.up_since is not None and (hostile or not machine.is_hostile)
+        ]
 
     def _running(self, node: Node) -> Machine:
         machine = self.machine(node)
@@ -268,14 +279,23 @@ class Swarm:
         bootstrap = [str(self._rng.choice(members).invite)] if members else []
         return bootstrap, random.Random(self._rng.getrandbits(64))
 
-    def _make_first(self, rng: random.Random, bootstrap: Sequence[str]) -> tuple[Machine, Node]:
+    def _make_first(
+        self,
+        rng: random.Random,
+        bootstrap: Sequence[str],
+        *,
+        kind: NodeKind,
+        identity: Identity | None,
+    ) -> tuple[Machine, Node]:
         """A new machine, and the node that is to start there."""
-        identity = Identity.generate(
-            rng, puzzle_bits=self._agreement.puzzle_bits, suite=self._suite
-        )
+        if identity is None:
+            bits = self._agreement.puzzle_bits
+            identity = Identity.generate(rng, puzzle_bits=bits, suite=self._suite)
         machine = Machine(
             number=len(self._machines),
             identity=identity,
+            kind=kind,
+            clock=Clock(self.network.wall),
             store=self._empty(identity),
             store_since=_now(),
         )
@@ -296,7 +316,7 @@ class Swarm:
             machine.transport = await self.network.listen(host, port, receive)
             return machine.transport
 
-        return Node(
+        return machine.kind(
             network=self._agreement,
             bootstrap=bootstrap,
             host=host,
@@ -308,12 +328,16 @@ class Swarm:
             settings=self._settings,
             listen=listen,
             rng=rng,
-            wall=self.network.wall,
+            wall=machine.clock,
             suite=self._suite,
         )
 
     def _empty(self, identity: Identity) -> Store:
-        return MemoryStore(identity.id, settings=self._agreement.adapt(self._settings))
+        settings = self._agreement.adapt(self._settings)
+        make = partial(MemoryStore, identity.id, settings=settings)
+        if self._commit_every is None:
+            return make()
+        return FaultyStore(make, commit_every=self._commit_every)
 
     async def _start(self, machine: Machine, node: Node) -> None:
         await node.start()
