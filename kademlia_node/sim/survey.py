@@ -1,56 +1,146 @@
-"""How good lookups are: random ones from random nodes, held against the truth of the swarm."""
+"""How good lookups are: random ones from random nodes, held against the truth of the swarm.
+
+What is true is what is true when a lookup ends. A lookup whose own node went down meanwhile proves
+nothing, and nothing here counts it.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from kademlia_node.errors import KademliaError
+from kademlia_node.node.node import Node
 from kademlia_node.sim.swarm import Swarm
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one lookup came to.
+
+    Attributes:
+        duration_s: In virtual seconds.
+        failed: Whether it raised.
+        hops: Steps to the nearest node.
+        queries: Nodes asked.
+        success: Whether the nearest node that it found is the nearest there is.
+        exact: Whether it found exactly the k closest, in order.
+        recall: The share of the k closest that it found.
+    """
+
+    duration_s: float
+    failed: bool = False
+    hops: int = 0
+    queries: int = 0
+    success: bool = False
+    exact: bool = False
+    recall: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Survey:
-    """What `count` lookups came to. Times in virtual seconds.
+    """What `count` lookups came to. Times in virtual seconds; None is the mean of nothing.
 
     Attributes:
         count: How many lookups.
+        success: The share whose nearest found node is the nearest there is.
+        failed: The share that raised. They found nothing, and have neither hops nor queries.
         exact: The share that found exactly the k closest, in order.
         recall: The mean share of the true k closest that was found.
         hops: Mean steps to the nearest node.
+        hops_ideal: What the formula of Stutzbach and Rejaie (2006) gives for `hops`.
         queries: Mean nodes asked.
-        p50_s: Median duration.
-        p99_s: 99th percentile of the duration.
+        p50_s: Median duration of the successes.
+        p90_s: 90th percentile of the same.
+        p99_s: 99th percentile of the same.
+        no_success_p50_s: Median duration of the others.
     """
 
     count: int
+    success: float
+    failed: float
     exact: float
     recall: float
-    hops: float
-    queries: float
-    p50_s: float
-    p99_s: float
+    hops: float | None
+    hops_ideal: float
+    queries: float | None
+    p50_s: float | None
+    p90_s: float | None
+    p99_s: float | None
+    no_success_p50_s: float | None
 
 
 async def survey(swarm: Swarm, *, count: int, rng: random.Random, k: int = 20) -> Survey:
     """Make `count` lookups, one after the other, and compare each with the oracle."""
-    recalls: list[float] = []
-    traces = []
+    outcomes = []
     for _ in range(count):
-        node, target = rng.choice(swarm.nodes), rng.randbytes(32)
+        outcome = await judged_lookup(swarm, rng.choice(swarm.alive), rng.randbytes(32), k=k)
+        if outcome is not None:
+            outcomes.append(outcome)
+    return summary(outcomes, nodes=len(swarm.alive), k=k)
+
+
+async def judged_lookup(swarm: Swarm, node: Node, target: bytes, *, k: int = 20) -> Outcome | None:
+    """Look up 32 bytes from a running node; None if that node went down meanwhile."""
+    began = _now()
+    try:
         found, trace = await node.lookup(target)
-        truth = [c.id for c in swarm.true_closest(target, k + 1) if c.id != node.id][:k]
-        recalls.append(len({c.id for c in found} & set(truth)) / len(truth))
-        traces.append(
-            (trace.hops, len(trace.steps), trace.duration_s, [c.id for c in found] == truth)
-        )
-    durations = sorted(duration for _, _, duration, _ in traces)
-    return Survey(
-        count=count,
-        exact=fmean(exact for *_, exact in traces),
-        recall=fmean(recalls),
-        hops=fmean(hops for hops, *_ in traces),
-        queries=fmean(queries for _, queries, *_ in traces),
-        p50_s=median(durations),
-        p99_s=durations[int(0.99 * (count - 1))],
+    except KademliaError:
+        found, trace = [], None
+    if swarm.machine(node).up_since is None:  # its end ends its lookups: nobody is back so soon
+        return None
+    took_s = _now() - began
+    if trace is None:
+        return Outcome(took_s, failed=True)
+    ids = [contact.id for contact in found]
+    truth = [c.id for c in swarm.true_closest(target, k + 1) if c.id != node.id][:k]
+    return Outcome(
+        took_s,
+        hops=trace.hops,
+        queries=len(trace.steps),
+        success=ids[:1] == truth[:1],
+        exact=ids == truth,
+        recall=len(set(ids) & set(truth)) / len(truth) if truth else 1.0,
     )
+
+
+def summary(outcomes: Sequence[Outcome], *, nodes: float, k: int = 20) -> Survey:
+    """Sum up some lookups, at least one, that were made among so many running nodes."""
+    assert outcomes, "there is nothing to sum up"
+    returned = [outcome for outcome in outcomes if not outcome.failed]
+    took_s = sorted(outcome.duration_s for outcome in outcomes if outcome.success)
+    others = [outcome.duration_s for outcome in outcomes if not outcome.success]
+    return Survey(
+        count=len(outcomes),
+        success=len(took_s) / len(outcomes),
+        failed=1 - len(returned) / len(outcomes),
+        exact=fmean(outcome.exact for outcome in outcomes),
+        recall=fmean(outcome.recall for outcome in outcomes),
+        hops=_mean([outcome.hops for outcome in returned]),
+        hops_ideal=math.log2(nodes) / (1.33 + math.log2(k)),
+        queries=_mean([outcome.queries for outcome in returned]),
+        p50_s=_median(took_s),
+        p90_s=_percentile(took_s, 90),
+        p99_s=_percentile(took_s, 99),
+        no_success_p50_s=_median(others),
+    )
+
+
+def _mean(figures: Sequence[float]) -> float | None:
+    return fmean(figures) if figures else None
+
+
+def _median(figures: Sequence[float]) -> float | None:
+    return median(figures) if figures else None
+
+
+def _percentile(ordered: Sequence[float], percent: int) -> float | None:
+    return ordered[percent * (len(ordered) - 1) // 100] if ordered else None
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

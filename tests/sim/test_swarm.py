@@ -13,7 +13,9 @@ import pytest
 
 import kademlia_node.sim
 from kademlia_node import Address, Contact, Node, NotRunning
+from kademlia_node.errors import NoAnswer
 from kademlia_node.sim import FixedLatency, Swarm, survey
+from kademlia_node.sim.survey import Outcome, judged_lookup, summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -169,6 +171,67 @@ async def test_ten_percent_loss_costs_no_recall_to_speak_of() -> None:
     assert result.recall >= 0.99
 
 
+async def test_a_reader_that_is_cut_off_finds_nothing_and_that_is_no_success() -> None:
+    async with Swarm(nodes=12, seed=1, latency=LAN) as swarm:
+        swarm.network.unplug(swarm.nodes[3].address)
+        outcome = await judged_lookup(swarm, swarm.nodes[3], bytes(32))
+    assert outcome is not None
+    assert (outcome.success, outcome.exact, outcome.recall) == (False, False, 0.0)
+    assert not outcome.failed
+    assert outcome.queries > 1
+
+
+async def test_who_is_alone_finds_all_there_is() -> None:
+    async with Swarm(nodes=1, seed=1) as swarm:
+        outcome = await judged_lookup(swarm, swarm.nodes[0], bytes(32))
+    assert outcome == Outcome(0.0, success=True, exact=True, recall=1.0)
+
+
+async def test_a_lookup_whose_own_node_goes_down_proves_nothing() -> None:
+    async with Swarm(nodes=30, seed=1, latency=LAN) as swarm, asyncio.TaskGroup() as tasks:
+        node = swarm.nodes[5]
+        judging = tasks.create_task(judged_lookup(swarm, node, bytes(32)))
+        await asyncio.sleep(0.03)
+        await swarm.crash(node)
+        await swarm.restart(node)
+        assert await judging is None
+
+
+async def test_readers_of_a_survey_are_those_that_run() -> None:
+    async with Swarm(nodes=12, seed=1, latency=LAN) as swarm:
+        for node in swarm.nodes[1:6]:
+            await swarm.crash(node)
+        result = await survey(swarm, count=20, rng=random.Random(1))
+    assert (result.count, result.success, result.recall) == (20, 1.0, 1.0)
+
+
+async def test_a_lookup_that_raises_counts_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def refuse(_node: Node, _target: bytes) -> None:
+        raise NoAnswer
+
+    async with Swarm(nodes=2, seed=1, latency=LAN) as swarm:
+        monkeypatch.setattr(Node, "lookup", refuse)
+        result = await survey(swarm, count=3, rng=random.Random(1))
+    assert (result.failed, result.success, result.recall) == (1.0, 0.0, 0.0)
+    assert (result.hops, result.queries, result.p50_s, result.p99_s) == (None, None, None, None)
+
+
+def test_successes_are_timed_apart_from_the_rest_and_hops_are_those_of_who_returned() -> None:
+    good = [Outcome(0.1 * n, hops=2, queries=20, success=True, recall=1.0) for n in range(1, 102)]
+    bad = Outcome(9.0, hops=4, queries=30, recall=0.5)
+    result = summary([*good, bad, Outcome(7.0, failed=True)], nodes=1000)
+    assert result.count == 103
+    assert result.success == 101 / 103
+    assert result.failed == pytest.approx(1 / 103)
+    assert result.recall == 101.5 / 103
+    assert result.exact == 0.0
+    assert result.hops == pytest.approx((2 * 101 + 4) / 102)
+    assert result.queries == pytest.approx((20 * 101 + 30) / 102)
+    assert (result.p50_s, result.p90_s, result.p99_s) == pytest.approx((5.1, 9.1, 10.0))
+    assert result.no_success_p50_s == 8.0
+    assert result.hops_ideal == pytest.approx(1.763, abs=0.001)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("loss", "least"), [(0.0, 1.0), (0.1, 0.99)])
 async def test_a_thousand_nodes_find_the_true_closest(loss: float, least: float) -> None:
@@ -178,13 +241,23 @@ async def test_a_thousand_nodes_find_the_true_closest(loss: float, least: float)
 
 
 @pytest.mark.net  # starts processes, which virtual time cannot wait for
-def test_one_seed_is_one_run_whatever_the_hash_seed() -> None:
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("lookups", ["--lookups=10", "--settle=60"]),
+        ("live", ["--hours=0.05", "--churn=100", "--away=50", "--every=60", "--settle=10"]),
+    ],
+)
+def test_one_seed_is_one_run_whatever_the_hash_seed(command: str, options: list[str]) -> None:
     def digest(hash_seed: str, seed: str = "7") -> str:
-        command = [sys.executable, "scripts/_simulate.py", "lookups", seed, "--json"]
-        options = ["--nodes=24", "--lookups=10", "--settle=60", "--loss=0.05"]
+        arguments = [command, seed, "--json", "--nodes=24", "--loss=0.05", *options]
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
         ran = subprocess.run(
-            command + options, cwd=ROOT, env=environment, capture_output=True, check=True
+            [sys.executable, "-m", "scripts.simulation", *arguments],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            check=True,
         )
         return str(json.loads(ran.stdout)["digest"])
 

@@ -1,0 +1,32 @@
+"""The commands of `scripts/simulate`; each is in the module of its family."""
+
+from __future__ import annotations
+
+import click
+
+from scripts.simulation.life import live
+from scripts.simulation.lookups import lookups
+from scripts.simulation.records import topic, values
+from scripts.simulation.steady import steady
+
+
+class Simulations(click.Group):
+    """A group in which a first argument that is a number is the seed of `chaos`."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the name of the command in front of such a number."""
+        if args and args[0].isdecimal() and "chaos" in self.commands:
+            args = ["chaos", *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(cls=Simulations, context_settings={"show_default": True})
+def main() -> None:
+    """Simulate real nodes. The same SEED and options give the same digest, on any machine."""
+
+
+for command in (lookups, live, values, topic, steady):
+    main.add_command(command)
+
+if __name__ == "__main__":
+    main(prog_name="scripts/simulate")

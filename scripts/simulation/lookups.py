@@ -1,0 +1,50 @@
+"""How good and how fast lookups are, at one loss of datagrams or at several."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import click
+
+from kademlia_node.settings import Settings
+from kademlia_node.sim import Swarm, survey
+from scripts.simulation.weather import Figures, Weather, loss_option, simulate, weather_options
+
+
+@click.command()
+@weather_options(nodes=1000, latency="k", settle_s=300.0, with_loss=False)
+@loss_option(several=True)
+@click.option("--lookups", "count", type=click.IntRange(1), default=1000, help="How many.")
+@click.option(
+    "--session-seeding/--no-session-seeding",
+    default=True,
+    help="Whether everyone a node has a session with may start its lookups.",
+)
+def lookups(
+    weather: Weather, *, losses: Sequence[float], count: int, session_seeding: bool
+) -> None:
+    """Lookups of random targets from random nodes, held against the true closest.
+
+    They are made one after the other, `--lookups` of them at each loss. Nodes join under the first
+    one; whenever it changes, they settle once more.
+    """
+    rng = random.Random(weather.seed)
+
+    async def experiment(swarm: Swarm) -> Figures:
+        surveys: list[Figures] = []
+        for loss in losses:
+            if surveys:
+                swarm.network.loss = loss
+                await asyncio.sleep(weather.settle_s)
+            result = await survey(swarm, count=count, rng=rng)
+            surveys.append({"loss": loss, **asdict(result)})
+        return {"session_seeding": session_seeding, "surveys": surveys}
+
+    simulate(
+        replace(weather, loss=losses[0]),
+        experiment,
+        settings=Settings(seed_from_sessions=session_seeding),
+    )
