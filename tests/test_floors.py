@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 FILE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 40
 
-BOTTOM = ("errors", "settings")
+BOTTOM = ("errors", "rare", "settings")
 HEIGHTS = dict.fromkeys(BOTTOM, 0) | {
     "core": 1,
     "store": 2,

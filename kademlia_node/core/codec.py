@@ -382,4 +382,4 @@ def _read_contacts(field: object) -> tuple[Contact, ...]:
     packed = _array(field, 0)
     if len(packed) > CONTACTS_PER_ANSWER_MAX:
         raise MalformedMessage("too many contacts")
-    return tuple(unpack_contact(_bytes(one)) for one in packed)
+    return tuple(map(unpack_contact, map(_bytes, packed)))

@@ -122,12 +122,13 @@ class Contact:
     `id` is the node ID (32 bytes) and `point` the same as an integer.
     """
 
-    __slots__ = ("address", "id", "point", "public_key")
+    __slots__ = ("_packed", "address", "id", "point", "public_key")
 
     address: Address
     id: bytes
     point: int
     public_key: bytes
+    _packed: bytes  # every answer names twenty contacts
 
     def __init__(self, public_key: bytes, address: Address) -> None:
         assert len(public_key) == KEY_BYTES
@@ -137,6 +138,7 @@ class Contact:
         set_once("address", address)
         set_once("id", own)
         set_once("point", point(own))
+        set_once("_packed", public_key + pack_address(address))
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a Contact is immutable: cannot set {name}")
@@ -154,7 +156,13 @@ class Contact:
 
     def pack(self) -> bytes:
         """Key, then packed address: 38 bytes for IPv4, 50 for IPv6."""
-        return self.public_key + pack_address(self.address)
+        return self._packed
+
+
+@lru_cache(maxsize=16384)
+def contact_at(public_key: bytes, address: Address) -> Contact:
+    """The contact of a key and an address: one object, however many peers and tables name it."""
+    return Contact(public_key, address)
 
 
 @lru_cache(maxsize=16384)
@@ -164,4 +172,4 @@ def unpack_contact(packed: bytes) -> Contact:
         raise MalformedMessage("a contact is 38 or 50 bytes")
     if packed[KEY_BYTES - 1] & 0x80:
         raise MalformedMessage("not a canonical public key")
-    return Contact(packed[:KEY_BYTES], unpack_address(packed[KEY_BYTES:]))
+    return contact_at(packed[:KEY_BYTES], unpack_address(packed[KEY_BYTES:]))

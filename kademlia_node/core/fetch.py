@@ -23,6 +23,7 @@ from typing import Final, Generic, TypeVar
 
 from kademlia_node.core.manifest import Piece
 from kademlia_node.core.pull import Fate
+from kademlia_node.rare import Rare, sometimes
 
 H = TypeVar("H", bound=Hashable)
 
@@ -129,6 +130,7 @@ class Fetch(Generic[H]):
                 continue
             for piece, asked in self._in_flight.items():
                 if len(asked) < _HOLDERS_PER_PIECE_MAX and source in self._wanted[piece]:
+                    sometimes(Rare.ENDGAME)
                     pulls.append(self._begin(source, piece))
                     break
         return pulls

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from kademlia_node.core import codec, noise, packet
-from kademlia_node.core.contact import Address, Contact, is_local, pack_address, prefix
+from kademlia_node.core.contact import Address, Contact, contact_at, is_local, pack_address, prefix
 from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.ids import solves_puzzle
 from kademlia_node.core.limiter import KeyedLimiter, TokenBucket
@@ -22,6 +22,7 @@ from kademlia_node.core.message import Refused, Request, Response
 from kademlia_node.core.network import Network, is_mac, mac
 from kademlia_node.core.session import Session
 from kademlia_node.errors import ForgedPacket, MalformedMessage
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import Settings
 
 PREFIXES_MAX = 4096  # prefixes whose handshake rate is remembered
@@ -183,6 +184,7 @@ class Doorkeeper:
             return Drop.STRANGER
         validated = self._cookies.accepts(init.cookie, source, now=now)
         if not self._passes_gate(source, validated=validated, now=now):
+            sometimes(Rare.COOKIE_DEMANDED)
             return packet.Retry(init.sid, self._cookies.mint(source, now=now))
         handshake = noise.Response(
             self._identity.suite,
@@ -200,12 +202,13 @@ class Doorkeeper:
             return Drop.MALFORMED
         if not capabilities.speaks_ours:
             return Drop.VERSION
-        contact = Contact(public_key, source)
+        contact = contact_at(public_key, source)
         if contact.id == self._identity.id:
             return Drop.OURSELF
         if capabilities.server and not solves_puzzle(contact.id, bits=self._network.puzzle_bits):
             return Drop.PUZZLE
         if not self._is_fresh(public_key, ts_us) and not validated:
+            sometimes(Rare.INIT_STALE)
             return packet.Retry(init.sid, self._cookies.mint(source, now=now))
         self._remember(public_key, ts_us)
         return Admitted(contact, capabilities, rid, request, init.sid, handshake)

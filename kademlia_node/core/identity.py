@@ -11,6 +11,7 @@ import random
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from kademlia_node.core.contact import Address, Contact, pack_address, unpack_address
 from kademlia_node.core.ids import node_id, solves_puzzle
@@ -94,6 +95,7 @@ class Capabilities:
         return self.proto_max << 24 | self.proto_min << 16 | self.server
 
     @classmethod
+    @lru_cache(maxsize=64)  # all nodes of one version say the same
     def unpack(cls, bits: int) -> Capabilities:
         """Read the 32-bit form; raises MalformedMessage for a larger number."""
         if not 0 <= bits < 1 << 32:

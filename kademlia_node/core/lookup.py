@@ -58,6 +58,7 @@ class State(Enum):
     SLOW = auto()  # asked, and the soft timeout has passed: its slot is free for another
     ANSWERED = auto()
     SILENT = auto()  # failed at every address that we may try
+    __hash__ = object.__hash__  # Enum hashes the name, in Python, and every move looks one up
 
 
 _MOVES: Final = {
@@ -95,7 +96,7 @@ class _Candidate:
     asked: list[Contact] = field(default_factory=list)  # one entry for each query
     state: State = State.HEARD
     vouchers: int = 0  # how many responders named it
-    voucher: _Candidate | None = None  # the last of them
+    voucher: int | None = None  # the distance of the last of them
 
     @property
     def contact(self) -> Contact:
@@ -160,6 +161,7 @@ class Lookup:
         self._region_max = region_max
         self._paths = [_Path(index) for index in range(settings.paths)]
         self._candidates: dict[int, _Candidate] = {}
+        self.in_flight = 0  # queries sent, not answered, not failed and not slow
         self._nearest: list[int] = []  # distances of all but SLOW and SILENT ones, ascending
         self._slow: set[int] = set()
         self._hosts_tried: set[str] = set()
@@ -182,11 +184,6 @@ class Lookup:
             self._ask(chosen)
             queries.append(Query(chosen.contact, chosen.path.index))
         return queries
-
-    @property
-    def in_flight(self) -> int:
-        """Queries sent, not answered, not failed and not slow."""
-        return sum(path.in_flight for path in self._paths)
 
     @property
     def done(self) -> bool:
@@ -234,8 +231,9 @@ class Lookup:
             return
         self._move(responder, State.ANSWERED)
         responder.turn = responder.addresses.index(contact)
+        path, hop, voucher = responder.path, responder.hop + 1, responder.distance
         for named in islice(contacts, CONTACTS_PER_ANSWER_MAX):
-            self._hear(named, path=responder.path, hop=responder.hop + 1, voucher=responder)
+            self._hear(named, path=path, hop=hop, voucher=voucher)
 
     def on_slow(self, contact: Contact) -> None:
         """The soft timeout of this query has passed: ask somebody else without giving it up."""
@@ -288,8 +286,8 @@ class Lookup:
 
     # --- Hearsay and its limits ---
 
-    def _hear(self, contact: Contact, *, path: _Path, hop: int, voucher: _Candidate | None) -> None:
-        distance = self._distance(contact)
+    def _hear(self, contact: Contact, *, path: _Path, hop: int, voucher: int | None) -> None:
+        distance = contact.point ^ self._point
         candidate = self._candidates.get(distance)
         if candidate is None:
             if distance == self._own_distance or not self._make_room(path, distance):
@@ -298,7 +296,7 @@ class Lookup:
             path.size += 1
             insort(path.heard, distance)
             insort(self._nearest, distance)
-        elif voucher is not None and candidate.voucher is voucher:
+        elif voucher is not None and candidate.voucher == voucher:
             return  # named twice in one answer
         elif contact not in candidate.addresses and len(candidate.addresses) < ADDRESSES_MAX:
             candidate.addresses.append(contact)
@@ -384,8 +382,10 @@ class Lookup:
         candidate.state = state
         if before is State.WAITING:
             path.in_flight -= 1
+            self.in_flight -= 1
         elif state is State.WAITING:
             path.in_flight += 1
+            self.in_flight += 1
         if before not in _OUT:
             _discard(path.list_of(before), distance)
         if state not in _OUT:

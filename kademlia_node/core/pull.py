@@ -16,6 +16,7 @@ from collections import Counter, deque
 from enum import Enum, auto
 from typing import Final
 
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import CHUNK_BYTES, PIECE_BYTES_MAX
 
 _SILENCES_MAX: Final = 2  # failures in a row; each stands for several repeats already
@@ -73,6 +74,7 @@ class Pull:
             return
         self._in_flight.remove(index)
         if data is None:
+            sometimes(Rare.HOLDER_LACKS)
             self._end(Fate.LACKS)
         elif len(data) != min(CHUNK_BYTES, self._length - index * CHUNK_BYTES):
             self._end(Fate.LIED)
@@ -92,6 +94,7 @@ class Pull:
         if self._silences >= _SILENCES_MAX or self._failures[index] >= _FAILURES_PER_CHUNK_MAX:
             self._end(Fate.STALLED)
         else:
+            sometimes(Rare.CHUNK_ASKED_AGAIN)
             self._to_ask.appendleft(index)
 
     def give_up(self) -> None:

@@ -22,6 +22,7 @@ from kademlia_node.settings import ID_BITS
 
 SPACE = 1 << ID_BITS
 ESTIMATES_MIN = 5  # fewer, and one crowded neighbourhood would speak for the network
+CROWDED = 2  # times nearer than an even spread; where chance does that, 5 % more copies
 ESTIMATES_MAX = 31  # the median of so many errs by about 5 %; older ones are forgotten
 
 
@@ -62,12 +63,16 @@ def radius(closest_distances: Sequence[int], *, copies: int, network_size: float
     Args:
         closest_distances: from the key to the nodes known nearest to it, ascending.
         copies: how many nodes shall hold each record.
-        network_size: `NetworkSize.estimate`; None leaves the decision to the distances alone.
+        network_size: `NetworkSize.estimate`; None leaves the decision to the distances alone. Then
+            the farthest one tells how wide a region is if the nearest are a crowd.
     """
     if len(closest_distances) < copies:
         return SPACE - 1
-    observed = closest_distances[copies - 1]
-    return max(observed, expected_radius(copies=copies, network_size=network_size))
+    observed, farthest = closest_distances[copies - 1], closest_distances[-1]
+    if network_size is not None:
+        return max(observed, expected_radius(copies=copies, network_size=network_size))
+    even = copies * farthest // max(1, len(closest_distances) - 1)
+    return even if even > CROWDED * observed else observed
 
 
 def expected_radius(*, copies: int, network_size: float | None) -> int:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from kademlia_node.core.contact import Contact, is_local, prefix, subnet
 from kademlia_node.core.ids import ID_BYTES, point
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import ID_BITS, Settings
 
 
@@ -92,9 +93,12 @@ class RoutingTable:
         if entry is None or (entry.strikes and now < entry.check_at):
             return
         self._silent.add(contact_id)
-        if not self.uplink_down:
+        if self.uplink_down:
+            sometimes(Rare.UPLINK_IN_DOUBT)
+        else:
             entry.strikes += 1
         if entry.strikes >= self._settings.strikes_max:
+            sometimes(Rare.CONTACT_DROPPED)
             self._drop(bucket, entry)
             self._promote(bucket)
         else:
@@ -151,13 +155,12 @@ class RoutingTable:
         goal = point(target)
         found: list[Contact] = []
         for bucket in self._by_distance(goal):
-            nearer = [
-                entry.contact
+            nearer = {
+                entry.contact.point ^ goal: entry.contact
                 for entry in bucket.entries.values()
                 if include_struck or not entry.strikes
-            ]
-            nearer.sort(key=lambda contact: contact.point ^ goal)
-            found += nearer
+            }
+            found += [nearer[distance] for distance in sorted(nearer)]
             if len(found) >= count:
                 break
         return found[:count]
@@ -255,6 +258,7 @@ class RoutingTable:
             if worst.strikes < self._settings.strikes_displaced:
                 self._wait(bucket, newcomer)
                 return False
+            sometimes(Rare.CONTACT_DISPLACED)
             self._drop(bucket, worst)
         self._insert(bucket, newcomer)
         return True
@@ -272,6 +276,7 @@ class RoutingTable:
             return
         for entry in reversed(bucket.replacements.values()):
             if self._within_limits(bucket.entries.values(), entry.contact):
+                sometimes(Rare.REPLACEMENT_PROMOTED)
                 del bucket.replacements[entry.contact.id]
                 self._insert(bucket, entry)
                 return

@@ -1,8 +1,8 @@
 """How long an answer takes: one estimate per peer, and a prior for peers never asked.
 
-Knows neither clocks nor requests. The caller measures; it passes on only round trips of requests
-that were sent once, since the answer to a repeated one may belong to either sending (Karn). To
-double the timeout after each repeat (RFC 6298, 5.5) is the caller's part, too.
+Knows neither clocks nor requests. The caller measures, and doubles the timeout after each repeat
+(RFC 6298, 5.5). That the next request starts with the doubled one is our part, or a peer that has
+moved away would never be measured.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from bisect import bisect_left, insort
 from collections import deque
 
 from kademlia_node.settings import Settings
+
+BACKOFF_MAX = 64  # from 10 ms to more than half a second
 
 
 class RttHistory:
@@ -67,16 +69,22 @@ class RttEstimator:
     `srtt_s` is None before the first sample.
     """
 
-    __slots__ = ("_rttvar_s", "srtt_s")
+    __slots__ = ("_backoff", "_rttvar_s", "srtt_s")
 
     srtt_s: float | None
 
     def __init__(self) -> None:
         self.srtt_s = None
         self._rttvar_s = 0.0
+        self._backoff = 1
+
+    def on_repeated(self) -> None:
+        """An answer came to a request that was sent more than once: wait longer the next time."""
+        self._backoff = min(2 * self._backoff, BACKOFF_MAX)
 
     def on_sample(self, rtt_s: float) -> None:
         """Learn from one round trip of a request that was sent once."""
+        self._backoff = 1
         if self.srtt_s is None:
             self.srtt_s = rtt_s
             self._rttvar_s = rtt_s / 2
@@ -88,9 +96,20 @@ class RttEstimator:
         """Seconds after which a request is repeated; at most `timeout_s`.
 
         The smoothed round trip plus four variations, or plus `rto_min_s` for a peer that hardly
-        varies. Before the first sample the peer is taken to be like the others.
+        varies. Before the first sample the peer is taken to be like the others. Twice as long for
+        each request since the last sample that had to be repeated (RFC 6298, 5.7).
         """
         if self.srtt_s is None:
-            return initial_rto(history, settings)
-        slack_s = max(4 * self._rttvar_s, settings.rto_min_s)
-        return min(self.srtt_s + slack_s, settings.timeout_s)
+            rto_s = initial_rto(history, settings)
+        else:
+            rto_s = self.srtt_s + max(4 * self._rttvar_s, settings.rto_min_s)
+        return min(self._backoff * rto_s, settings.timeout_s)
+
+
+def learn(peer: RttEstimator, history: RttHistory, took_s: float, *, sendings: int) -> None:
+    """Note how long an answer took to a request that was sent so many times."""
+    if sendings > 1:  # nobody knows which one was answered (Karn)
+        peer.on_repeated()
+        return
+    peer.on_sample(took_s)
+    history.on_sample(took_s)

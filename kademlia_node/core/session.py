@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from itertools import chain, takewhile
 
 from kademlia_node.core import packet
 from kademlia_node.core.contact import Address, Contact, is_local, prefix
@@ -17,6 +18,7 @@ from kademlia_node.core.noise import TransportKeys
 from kademlia_node.core.rtt import RttEstimator
 from kademlia_node.core.suite import Suite
 from kademlia_node.errors import ForgedPacket
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import Settings
 
 REPLAY_WINDOW = 256  # counters; reordering beyond this is loss
@@ -86,6 +88,7 @@ class Session:
             ForgedPacket: altered, sealed by another, seen before, or older than the window.
         """
         if not self._is_new(data.counter):
+            sometimes(Rare.PACKET_REPLAYED)
             raise ForgedPacket("a replayed packet")
         payload = self._receiver.open(data.counter, data.ciphertext, data.header)
         self._mark(data.counter)
@@ -116,7 +119,8 @@ def _peer(contact: Contact) -> Peer:
 class SessionTable:
     """At most `sessions_max` sessions, `sessions_per_prefix_max` of them from one public prefix.
 
-    The one longest unheard goes first; peers for whom `is_pinned(node ID)` holds stay.
+    Those that have a successor go first, and soon of themselves; then the one longest unheard.
+    Peers for whom `is_pinned(node ID)` holds stay.
     """
 
     def __init__(
@@ -127,8 +131,9 @@ class SessionTable:
         self._is_pinned = is_pinned
         self._by_sid: OrderedDict[bytes, Session] = OrderedDict()  # least recently heard first
         self._sending: dict[Peer, Session] = {}
-        self._by_prefix: dict[bytes, OrderedDict[bytes, Session]] = {}
-        self._half_open: OrderedDict[bytes, Session] = OrderedDict()
+        self._superseded: OrderedDict[bytes, Session] = OrderedDict()  # first come, first out
+        self._per_prefix: dict[bytes, int] = {}  # how many of them, no zeros
+        self._half_open: OrderedDict[bytes, Session] = OrderedDict()  # the oldest first
 
     def __len__(self) -> int:
         return len(self._by_sid) + len(self._half_open)
@@ -165,13 +170,13 @@ class SessionTable:
             return
         self._half_open[session.local_sid] = session
         if len(self._half_open) > self._settings.half_open_max:
+            sometimes(Rare.HALF_OPEN_EVICTED)
             self._half_open.popitem(last=False)
 
     def touch(self, session: Session) -> bool:
         """The peer was heard: keep it longest. True when this confirmed a half-open session."""
         if session.confirmed:
             self._by_sid.move_to_end(session.local_sid)
-            self._by_prefix[prefix(session.peer.address.host)].move_to_end(session.local_sid)
             return False
         del self._half_open[session.local_sid]
         session.confirmed = True
@@ -181,44 +186,54 @@ class SessionTable:
     def drop(self, session: Session) -> None:
         """Forget a session; dropping one that is gone already is no mistake."""
         self._half_open.pop(session.local_sid, None)
+        self._superseded.pop(session.local_sid, None)
         if self._by_sid.pop(session.local_sid, None) is None:
             return
         here = prefix(session.peer.address.host)
-        neighbours = self._by_prefix[here]
-        del neighbours[session.local_sid]
-        if not neighbours:
-            del self._by_prefix[here]
+        self._per_prefix[here] -= 1
+        if not self._per_prefix[here]:
+            del self._per_prefix[here]
         if self._sending.get(_peer(session.peer)) is session:
             del self._sending[_peer(session.peer)]
 
     def sweep(self, *, now: float) -> list[Session]:
-        """Drop what was idle too long, and the half-open that were never confirmed."""
+        """Drop what was idle too long, what its successor serves, and what was never confirmed."""
         idle_since = now - self._settings.session_idle_s
-        gone = [s for s in self._by_sid.values() if s.heard < idle_since]
         unconfirmed_since = now - 2 * self._settings.timeout_s
-        gone += [s for s in self._half_open.values() if s.born < unconfirmed_since]
+        superseded = [old for old in self._superseded.values() if old.heard < unconfirmed_since]
+        for session in superseded:
+            self.drop(session)
+        gone = [
+            *takewhile(lambda session: session.heard < idle_since, self._by_sid.values()),
+            *takewhile(lambda session: session.born < unconfirmed_since, self._half_open.values()),
+        ]
         for session in gone:
             self.drop(session)
-        return gone
+        return superseded + gone
 
     def _file(self, session: Session) -> None:
         host = session.peer.address.host
+        here = prefix(host)
         self._by_sid[session.local_sid] = session
-        neighbours = self._by_prefix.setdefault(prefix(host), OrderedDict())
-        neighbours[session.local_sid] = session
+        self._per_prefix[here] = self._per_prefix.get(here, 0) + 1
         current = self._sending.get(_peer(session.peer))
-        if current is None or self._preferred(session, current):
+        if current is not None:
+            old = current if self._preferred(session, current) else session
+            self._superseded[old.local_sid] = old
+        if session.local_sid not in self._superseded:
             self._sending[_peer(session.peer)] = session
-        if len(neighbours) > self._settings.sessions_per_prefix_max and not is_local(host):
-            self._evict(neighbours, sparing=session)
+        crowded = self._per_prefix[here] > self._settings.sessions_per_prefix_max
+        if crowded and not is_local(host):
+            self._evict(lambda one: prefix(one.peer.address.host) == here, sparing=session)
         if len(self._by_sid) > self._settings.sessions_max:
-            self._evict(self._by_sid, sparing=session)
+            self._evict(lambda _: True, sparing=session)
 
     def _preferred(self, new: Session, current: Session) -> bool:
         """The newer one; of two begun at once, the one begun by the smaller ID, on both sides."""
         crossed = new.born - current.born < self._settings.timeout_s
         if not crossed or new.initiated == current.initiated:
             return True
+        sometimes(Rare.SESSIONS_CROSSED)
         return new.initiated == (self._own_id < new.peer.id)
 
     def _is_kept(self, session: Session) -> bool:
@@ -226,9 +241,11 @@ class SessionTable:
         in_use = self._sending.get(_peer(session.peer)) is session
         return in_use and self._is_pinned(session.peer.id)
 
-    def _evict(self, sessions: OrderedDict[bytes, Session], *, sparing: Session) -> None:
-        for session in sessions.values():
-            if session is not sparing and not self._is_kept(session):
+    def _evict(self, concerns: Callable[[Session], bool], *, sparing: Session) -> None:
+        """Make room. A list for each prefix would mostly be a list of one session."""
+        sometimes(Rare.SESSION_EVICTED)
+        for session in chain(self._superseded.values(), self._by_sid.values()):
+            if concerns(session) and session is not sparing and not self._is_kept(session):
                 self.drop(session)
                 return
         self.drop(sparing)

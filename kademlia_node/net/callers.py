@@ -19,6 +19,7 @@ from kademlia_node.core.identity import Capabilities
 from kademlia_node.core.message import HARMLESS, ErrorCode, Refused, Response
 from kademlia_node.core.session import Session, SessionTable
 from kademlia_node.net.ask import Asker, Listener
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import Settings
 
 Call = tuple[Address, bytes]  # who calls, and its name for the session
@@ -60,6 +61,7 @@ class Callers:
         given = self._given.get((source, init.sid))
         if given is not None:
             if given.resp and given.mac1 == init.mac1:
+                sometimes(Rare.INIT_REPEATED)
                 self._transmit(given.resp, source)
             return None
         verdict = self._doorkeeper.consider(init, source, now=now)

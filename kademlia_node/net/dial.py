@@ -10,6 +10,7 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from kademlia_node.core import packet
 from kademlia_node.core.contact import Address, Contact, is_local
@@ -20,8 +21,10 @@ from kademlia_node.core.network import Network
 from kademlia_node.errors import ForgedPacket, MalformedMessage
 from kademlia_node.net.ask import Ask
 from kademlia_node.net.attempts import Attempt, Attempts
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import Settings
 
+LATE_MAX = 256  # handshakes given up whose answer may still come, 1 KB each
 COOKIES_MAX = 2  # RETRYs heeded per dial: one for the gate, one when its secret has rotated
 
 MakeOpening = Callable[[Contact, int, Request], Opening]
@@ -63,15 +66,19 @@ class OpeningMaker:
 
 @dataclass(slots=True, eq=False)
 class Dial:
-    """One handshake under way; `asks[0]` rides in the INIT if `rides`."""
+    """One handshake under way; `asks[0]` rides in the INIT if `rides`.
+
+    Once it is `late` nobody waits for it any more, but an answer still gives a session.
+    """
 
     contact: Contact
     opening: Opening
     rides: bool
     asks: list[Ask]
-    attempt: Attempt = field(init=False)
+    attempt: Attempt
     cookies: int = 0
     behind: list[Ask] = field(default_factory=list)  # for another key at the same address
+    late: bool = False
 
 
 class Dialer:
@@ -94,6 +101,7 @@ class Dialer:
         self._on_failed = on_failed
         self._redial = redial
         self._dials: dict[Address, Dial] = {}
+        self._late: OrderedDict[bytes, Dial] = OrderedDict()  # by our session ID
         self._dead: OrderedDict[Contact, float] = OrderedDict()
         self._tried: OrderedDict[Address, dict[bytes, float]] = OrderedDict()
 
@@ -118,27 +126,28 @@ class Dialer:
             opening = self._make_opening(ask.contact, ask.rid, ask.request if rides else Ping())
         except ForgedPacket:  # a public key that no honest node has
             return False
-        dial = Dial(ask.contact, opening, rides, [ask])
+        address = ask.contact.address
         sends = self._settings.sends_max if proved else self._settings.sends_unproved_max
-        dial.attempt = Attempt(
-            transmit=lambda: self._transmit(opening.packet, dial.contact.address),
-            give_up=lambda: self._give_up(dial),
-            on_slow=lambda: _slow(dial),
+        attempt = Attempt(
+            transmit=lambda: self._transmit(opening.packet, address),
+            give_up=partial(self._give_up, address),
+            on_slow=partial(self._on_slow, address),
             sends=sends,
             rto_s=rto_s,
             slow_s=slow_s,
             timeout_s=patience(rto_s, sends=sends, settings=self._settings),
         )
-        self._dials[ask.contact.address] = dial
-        self._attempts.start(dial.attempt, now=now)
+        self._dials[address] = Dial(ask.contact, opening, rides, [ask], attempt)
+        self._attempts.start(attempt, now=now)
         return True
 
-    def on_retry(self, retry: packet.Retry, source: Address) -> None:
-        """Send the INIT again with the cookie; it costs no attempt."""
+    def on_retry(self, retry: packet.Retry, source: Address, *, now: float) -> None:
+        """Send the INIT again with the cookie; it costs no attempt, and the time starts anew."""
         dial = self._dials.get(source)
         if dial is None or dial.opening.sid != retry.sid or dial.cookies >= COOKIES_MAX:
             return
         dial.cookies += 1
+        dial.attempt.timeout_s += now - dial.attempt.started
         dial.opening.take_cookie(retry.cookie)
         self._transmit(dial.opening.packet, source)
 
@@ -148,6 +157,8 @@ class Dialer:
         """The handshake that a RESP completes, or None when it completes nothing."""
         dial = self._dials.get(source)
         if dial is None or dial.opening.sid != resp.sid:
+            dial = self._late.get(resp.sid)
+        if dial is None or dial.contact.address != source:
             return None
         try:
             opened = dial.opening.read(resp, now=now)
@@ -155,10 +166,13 @@ class Dialer:
             return None
         if opened.rid != dial.asks[0].rid:  # the peer's own fault; nobody else can make a RESP
             return None
-        self._attempts.stop(dial.attempt)
-        del self._dials[source]
         self._dead.pop(dial.contact, None)
-        self._call_next(dial)
+        if dial.late:
+            del self._late[resp.sid]
+        else:
+            self._attempts.stop(dial.attempt)
+            del self._dials[source]
+            self._call_next(dial)
         return dial, opened
 
     def _call_next(self, ended: Dial) -> None:
@@ -169,12 +183,14 @@ class Dialer:
         """Wait for the handshake; with another key at that address, for its end and then call."""
         waiting = dial.asks if dial.contact == ask.contact else dial.behind
         if len(waiting) >= self._settings.waiting_max:
+            sometimes(Rare.DIAL_CROWDED)
             return False
         waiting.append(ask)
         return True
 
     def _may_call(self, contact: Contact, *, again: bool, now: float) -> bool:
         if not again and self._dead.get(contact, now) > now:
+            sometimes(Rare.DEAD_LEFT_ALONE)
             return False
         return is_local(contact.address.host) or self._is_one_of_few(contact, now=now)
 
@@ -191,8 +207,22 @@ class Dialer:
         tried[contact.public_key] = now
         return True
 
-    def _give_up(self, dial: Dial) -> None:
-        del self._dials[dial.contact.address]
+    def sweep(self, *, now: float) -> None:
+        """Forget the silent who may be called again, the late, and the tried that count no more."""
+        while self._late and self._is_too_late(next(iter(self._late.values())), now=now):
+            self._late.popitem(last=False)
+        while self._dead and next(iter(self._dead.values())) <= now:
+            self._dead.popitem(last=False)
+        since = now - self._settings.dead_contact_s
+        while self._tried and all(t <= since for t in next(iter(self._tried.values())).values()):
+            self._tried.popitem(last=False)
+
+    def _on_slow(self, address: Address) -> None:
+        for ask in list(self._dials[address].asks):
+            ask.tell_slow()
+
+    def _give_up(self, address: Address) -> None:
+        dial = self._dials.pop(address)
         until = dial.attempt.started + dial.attempt.timeout_s + self._settings.dead_contact_s
         self._dead[dial.contact] = until
         self._dead.move_to_end(dial.contact)
@@ -200,11 +230,18 @@ class Dialer:
             self._dead.popitem(last=False)
         self._on_failed(dial)
         self._call_next(dial)
+        self._keep_ear_open(dial)
 
+    def _keep_ear_open(self, dial: Dial) -> None:
+        """Whoever is farther away than all others would else be silent for ever."""
+        dial.late, dial.rides, dial.behind = True, True, []
+        del dial.asks[1:]  # the first one tells its rid; all are over
+        self._late[dial.opening.sid] = dial
+        if len(self._late) > LATE_MAX:
+            self._late.popitem(last=False)
 
-def _slow(dial: Dial) -> None:
-    for ask in list(dial.asks):
-        ask.tell_slow()
+    def _is_too_late(self, dial: Dial, *, now: float) -> bool:
+        return now > dial.attempt.started + self._settings.timeout_s
 
 
 def patience(rto_s: float, *, sends: int, settings: Settings) -> float:

@@ -20,7 +20,7 @@ from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.limiter import KeyedLimiter
 from kademlia_node.core.message import Chunk, ErrorCode, Ping, Refused, Request, Response
 from kademlia_node.core.network import Network
-from kademlia_node.core.rtt import RttHistory, initial_rto, soft_timeout
+from kademlia_node.core.rtt import RttHistory, initial_rto, learn, soft_timeout
 from kademlia_node.core.session import Session, SessionTable
 from kademlia_node.errors import ForgedPacket, MalformedMessage, NoAnswer, PeerRefused
 from kademlia_node.net.ask import Ask, Asker, Listener, OnDone, OnSlow
@@ -30,6 +30,7 @@ from kademlia_node.net.dial import Dial, Dialer, OpeningMaker, patience
 from kademlia_node.net.pending import Pending
 from kademlia_node.net.transport import Listen, Transport
 from kademlia_node.net.who import Introductions
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import Settings
 
 RESETS_MAX = 2  # a request that meets more forgetful peers than this has failed
@@ -136,12 +137,7 @@ class Exchange:
     # --- Asking -----------------------------------------------------------------------------------
 
     async def ask(self, contact: Contact, request: Request) -> Response:
-        """Ask and wait.
-
-        Raises:
-            NoAnswer: the peer stayed silent.
-            PeerRefused: it answered with an error.
-        """
+        """Ask and wait; raises NoAnswer for a silent peer, PeerRefused for an answered error."""
         answer: asyncio.Future[Response | None] = self._loop.create_future()
 
         def on_done(response: Response | None) -> None:
@@ -184,8 +180,7 @@ class Exchange:
 
     async def who(self, address: Address) -> Contact:
         """The contact that answers at an address whose key is unknown; raises NoAnswer."""
-        public_key = await self._introductions.ask(address, now=self._loop.time())
-        return Contact(public_key, address)
+        return Contact(await self._introductions.ask(address, now=self._loop.time()), address)
 
     def _start(self, ask: Ask, *, proved: bool, again: bool = False) -> None:
         now = self._loop.time()
@@ -210,6 +205,7 @@ class Exchange:
         """A fresh session in the background; the old one serves until the new one is there."""
         if self._dialer.knows(session.peer.address):
             return
+        sometimes(Rare.SESSION_REKEYED)
         ask = self._pending.add(session.peer, Ping(), on_done=lambda _: None)
         rto_s = session.rtt.rto(self.rtts, self._settings)
         self._dialer.dial(ask, proved=True, again=True, rto_s=rto_s, slow_s=rto_s, now=now)
@@ -224,7 +220,7 @@ class Exchange:
             on_slow=ask.tell_slow if ask.on_slow else None,
             sends=self._settings.sends_max,
             rto_s=rto_s,
-            slow_s=soft_timeout(self.rtts, self._settings),
+            slow_s=soft_timeout(self.rtts, self._settings) if ask.on_slow else 0.0,
             timeout_s=patience(rto_s, sends=self._settings.sends_max, settings=self._settings),
         )
         self._attempts.start(ask.attempt, now=now)
@@ -282,7 +278,7 @@ class Exchange:
             case packet.Resp():
                 return self._on_resp(parsed, source, now=now)
             case packet.Retry():
-                self._dialer.on_retry(parsed, source)
+                self._dialer.on_retry(parsed, source, now=now)
             case packet.Reset():
                 self._on_reset(parsed, source)
             case packet.Who():
@@ -298,6 +294,7 @@ class Exchange:
     def _on_data(self, data: packet.Data, source: Address, *, now: float) -> bool:
         session = self.sessions.receiving(data.sid)
         if session is None or session.peer.address != source:
+            sometimes(Rare.SESSION_UNKNOWN)
             self._transmit(packet.pack_reset(data.sid, data.counter), source)
             return self._refuse("unknown_session")
         try:
@@ -325,6 +322,7 @@ class Exchange:
     def _on_request(self, session: Session, rid: int, request: Request, *, now: float) -> None:
         cost = 1 / self._settings.chunks_per_request if isinstance(request, Chunk) else 1.0
         if not self._peer_limits.take(session.peer.id, now, amount=cost):
+            sometimes(Rare.PEER_OUTPACED)
             self._reply(session, rid, Refused(ErrorCode.BUSY, "too many requests"))
             return
         asker = Asker(session.peer, session.capabilities.server, confirmed=True)
@@ -340,7 +338,7 @@ class Exchange:
             self.counts["unasked_response"] += 1
             return
         assert ask.attempt is not None
-        self._learn_rtt(session, ask.attempt, now=now)
+        learn(session.rtt, self.rtts, now - ask.attempt.started, sendings=ask.attempt.sent)
         self._tell_alive(session)
         self._pending.finish(ask, response)
 
@@ -350,8 +348,12 @@ class Exchange:
             return self._refuse("unasked_resp")
         dial, opened = completed
         session = opened.session
-        if not dial.cookies:  # else it took two round trips
-            self._learn_rtt(session, dial.attempt, now=now)
+        if dial.late:  # at most so far away: else it would be late the next time, too
+            sometimes(Rare.ANSWERED_LATE)
+            session.rtt.on_sample(now - dial.attempt.started)
+        elif not dial.cookies:  # else it took two round trips
+            took_s = now - dial.attempt.started
+            learn(session.rtt, self.rtts, took_s, sendings=dial.attempt.sent)
         self.sessions.add(session)
         self._tell_alive(session)
         self._listener.on_seen_as(opened.seen, by=session.peer)
@@ -370,6 +372,7 @@ class Exchange:
         if ask is None or ask.session is None or ask.session.peer.address != source:
             self.counts["unasked_reset"] += 1
             return
+        sometimes(Rare.SESSION_LOST)
         lost = ask.session
         self.sessions.drop(lost)
         for stranded in self._pending.over(lost):
@@ -384,16 +387,12 @@ class Exchange:
         """Whether, as a client, we sent anything to this host: then a firewall lets it answer."""
         return host in self._written
 
-    def _learn_rtt(self, session: Session, attempt: Attempt, *, now: float) -> None:
-        """Only from what was sent once: else nobody knows which sending was answered (Karn)."""
-        if attempt.sent == 1:
-            session.rtt.on_sample(now - attempt.started)
-            self.rtts.on_sample(now - attempt.started)
-
     def _tell_alive(self, session: Session) -> None:
         self._listener.on_alive(session.peer, server=session.capabilities.server)
 
     def sweep(self) -> None:
         """Forget idle sessions and old answers; to be called every minute or so."""
-        self.sessions.sweep(now=self._loop.time())
-        self._callers.sweep(now=self._loop.time())
+        now = self._loop.time()
+        self.sessions.sweep(now=now)
+        self._callers.sweep(now=now)
+        self._dialer.sweep(now=now)

@@ -55,6 +55,7 @@ class Pending:
         """Stop sending it; it may be sent anew over another session."""
         if ask.attempt is not None:
             self._stop(ask.attempt)
+            ask.attempt = None  # which holds the ask: without the cycle both are gone at once
         for flight in ask.flights:
             self._in_flight.pop(flight, None)
         ask.flights.clear()

@@ -21,6 +21,7 @@ from kademlia_node.node.offer import Offer
 from kademlia_node.node.receipt import Trace
 from kademlia_node.node.serve import fits_inline
 from kademlia_node.node.state import NodeState
+from kademlia_node.rare import Rare, sometimes
 
 TAKEN: Final = frozenset({StoreStatus.OK, StoreStatus.HAVE})
 TOO_FAR_MAX: Final = 3  # spares that say so: those behind them are farther still
@@ -172,6 +173,7 @@ class Deposit:
     def _substitute(self, contact: Contact) -> None:
         """Somebody else in the place of one who is slow or does not take it, once."""
         if self._spares and contact not in self._substituted and self.newest is None:
+            sometimes(Rare.STORER_REPLACED)
             self._substituted.add(contact)
             spare = self._spares.pop(0)
             self._stand_ins.add(spare)
@@ -203,6 +205,7 @@ class Deposit:
         """It has had its chance; whoever says NEED and does not fetch is soon replaced."""
         assert self._offer is not None
         if not self._offer.has_got_on(contact):
+            sometimes(Rare.OFFER_IGNORED)
             self._idle[contact] = self._idle.get(contact, 0) + 1
             self._substitute(contact)
         self._send(contact)

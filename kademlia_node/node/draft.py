@@ -66,5 +66,6 @@ def renewed(record: Record, author: Identity | None, *, expires: int, tag: bytes
     later = max(expires, header.expires)
     if author is None:
         return replace(record, header=replace(header, expires=later))
-    draft = Draft(Key(header.kind, record.key), author, header.slot, record.value)
+    value = None if header.is_tombstone else record.value
+    draft = Draft(Key(header.kind, record.key), author, header.slot, value)
     return draft.sign(seq=header.seq, expires=later, tag=tag)

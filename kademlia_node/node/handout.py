@@ -22,6 +22,7 @@ from kademlia_node.node.deposit import Deposit
 from kademlia_node.node.receipt import Receipt, Trace
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
+from kademlia_node.rare import Rare, sometimes
 
 
 class HandOut:
@@ -100,6 +101,7 @@ class HandOut:
     async def _make_up(self, known: Sequence[Contact]) -> None:
         """Walk after all, if those who were known did not suffice."""
         if not self._suffice(known):
+            sometimes(Rare.REPLICAS_CHANGED)
             await self._to_those_found()
 
     @property

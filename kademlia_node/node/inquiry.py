@@ -16,6 +16,7 @@ from kademlia_node.core.rtt import soft_timeout
 from kademlia_node.node.receipt import Step, StepOutcome, Trace
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Visitor
+from kademlia_node.rare import Rare, sometimes
 
 HOP = 1  # of a step: nobody had to be asked the way
 
@@ -86,6 +87,7 @@ class Inquiry:
 
     def _replace(self, step: Step) -> None:
         if not self._ended.done() and step.answered_s is None:
+            sometimes(Rare.HOLDER_SLOW)
             self._replaced.add(id(step))
             self._ask_another()
 

@@ -19,6 +19,7 @@ from kademlia_node.core.record import Header, Reason, Record, check_value
 from kademlia_node.errors import BadRecord
 from kademlia_node.node.pulling import pull_to_end
 from kademlia_node.node.state import NodeState
+from kademlia_node.rare import Rare, sometimes
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +75,7 @@ class Intake:
         if stored.status is not StoreStatus.NEED or offered.mark in self._under_way:
             return stored
         if not self._has_room(offered):
+            sometimes(Rare.OFFERS_FULL)
             return Stored(StoreStatus.BUSY)
         self._by_writer[offered.writer.id] += 1
         self._by_prefix[offered.charged_to] += 1
@@ -115,6 +117,7 @@ class Intake:
         if pulling.fate is Fate.LIED:
             raise BadRecord(Reason.WRONG_VALUE)
         if pulling.fate is not Fate.WHOLE:
+            sometimes(Rare.OFFER_NOT_FETCHED)
             counts["offers_not_fetched"] += 1
             return None
         check_value(offered.key, header, value=pulling.content)

@@ -18,6 +18,7 @@ from kademlia_node.core.message import FindNode, Ping, Response
 from kademlia_node.errors import NoAnswer, SetupError
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
+from kademlia_node.rare import Rare, sometimes
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 KNOCKS_MAX = 32  # hints tried per attempt
@@ -57,6 +58,7 @@ class Joiner:
         if not (self._knows_somebody() and was_anchored):
             await self._knock()
         if not self._knows_somebody():
+            sometimes(Rare.JOIN_FAILED)
             return False
         self._say_what_we_are()  # a knock may have made us a server
         if not knew or self._is_anchored() != was_anchored:

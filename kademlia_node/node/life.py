@@ -224,6 +224,10 @@ class Life:
         """Everyone in the routing table."""
         return list(self._parts.state.table)
 
+    def closest(self, target: bytes, count: int) -> list[Contact]:
+        """The contacts in the routing table nearest to 32 bytes, nearest first; asks nobody."""
+        return self._parts.state.table.closest(target, count, include_struck=True)
+
 
 async def find_identity(
     rng: random.Random, *, puzzle_bits: int, suite: Suite = STANDARD

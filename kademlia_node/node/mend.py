@@ -17,6 +17,7 @@ from kademlia_node.core.record import Record
 from kademlia_node.node.deposit import Deposit
 from kademlia_node.node.receipt import StepOutcome, Trace
 from kademlia_node.node.state import NodeState
+from kademlia_node.rare import Rare, sometimes
 
 MENDED_MAX: Final = 4096  # copies remembered; a node that refuses one is not asked at each read
 
@@ -47,6 +48,7 @@ class Mender:
         chosen = [contact for contact in lacking if self._is_new(record, contact)]
         del chosen[self._state.network.copies :]
         if chosen:
+            sometimes(Rare.READ_REPAIRED)
             self._state.counts["read_repairs"] += len(chosen)
             deposit = Deposit(self._state, record, expect_seq=None, trace=trace)
             deposit.give(chosen)

@@ -131,7 +131,8 @@ class Node(Sharing):
         after, page = FIRST, self._active.state.store.publications.page
         while found := await page(after, limit=PUBLICATIONS_PER_PAGE):
             for published in found:
-                yield published
+                if not published.record.header.is_tombstone:  # which goes once all have it
+                    yield published
             after = found[-1].place
 
     async def set(

@@ -17,6 +17,7 @@ from kademlia_node.core.manifest import Piece
 from kademlia_node.core.message import Chunk, Chunked, ErrorCode, Refused, Response
 from kademlia_node.core.pull import Fate, Pull
 from kademlia_node.node.receipt import Trace
+from kademlia_node.rare import Rare, sometimes
 
 if TYPE_CHECKING:
     from kademlia_node.node.state import NodeState
@@ -87,6 +88,7 @@ class Pulling:
         if self._machine.arrived - arrived_before >= BLOCK_CHUNKS:
             self._watch()
             return
+        sometimes(Rare.PULL_STALLED)
         self._machine.give_up()
         self._tell()
 
@@ -117,6 +119,7 @@ class Pulling:
             self._busy_left = BUSY_MAX
             self._machine.on_chunk(index, response.data)
         elif self._is_busy(response):
+            sometimes(Rare.HOLDER_BUSY)
             self._state.loop.call_later(self._state.settings.busy_pause_s, self._ask, index)
             return
         else:

@@ -24,6 +24,7 @@ from kademlia_node.node.receipt import Step, StepOutcome, Trace
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.tally import PATHS_MIN, Tally
 from kademlia_node.node.walk import Visitor, Walk
+from kademlia_node.rare import Rare, sometimes
 
 OUR_OWN = -1  # the path of what we hold ourselves
 
@@ -160,6 +161,7 @@ class Reader:
         record = await self._whole(key, item, tally, search.trace) if item else None
         self._conclude(search, record, holders=tally.holders_of(item) if item else ())
         if record is not None and wanted is not None and not tally.enough(wanted):
+            sometimes(Rare.NOT_AGREED)
             raise NotAgreed(record, search.trace, reads=wanted)
         return record, search.trace
 
@@ -198,6 +200,7 @@ class Reader:
             value = await pull(self._state, holder, piece, trace=trace)
             if value is not None:
                 return Record(key.digest, header, value)
+            sometimes(Rare.VALUE_NOT_GIVEN)
         return None
 
     def _conclude(

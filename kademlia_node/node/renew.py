@@ -15,11 +15,13 @@ from collections.abc import Mapping
 from typing import Final
 
 from kademlia_node.core.identity import Identity
+from kademlia_node.core.record import Record, Verdict, supersedes
 from kademlia_node.errors import SetupError
 from kademlia_node.node.draft import renewed
 from kademlia_node.node.receipt import Receipt, StepOutcome
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.write import Writer
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import EXPIRY_DEFAULT_S, FORGOTTEN_AFTER_S
 from kademlia_node.store.base import Place, Published
 
@@ -92,14 +94,21 @@ class Renewer:
         handed = await self._writer.hand_out(record)
         receipt, newest = handed.receipt, handed.deposit.newest
         state.count_operation("renew", receipt.trace)
+        if newest is not None and supersedes(record.header, newest) is Verdict.SHORTENED:
+            sometimes(Rare.OUTLIVED)  # by a tombstone that we had not met when we wrote
+            record = renewed(old, author, expires=newest.expires, tag=state.network.tag)
+            handed = await self._writer.hand_out(record)
+            receipt, newest = handed.receipt, handed.deposit.newest
         if newest is not None and newest.version > record.header.version:
+            sometimes(Rare.PUBLICATION_OVERTAKEN)
             await self._drop(published.place)  # another device has moved on
         elif self._is_cut_off(receipt):
+            sometimes(Rare.RENEWAL_CUT_OFF)
             return False
         elif receipt.replicas and self._is_from_the_future(published):
             self._later(published.place, state.settings.renew_after_s / 2)
         elif receipt.replicas:
-            await self._note(Published(record, self._writer.renew_at()))
+            await self._note(record, receipt, old=published)
         else:  # refused by all
             self._later(published.place, state.settings.renew_retry_s)
         return True
@@ -119,12 +128,12 @@ class Renewer:
             return False
         return bool(steps or refusals or not receipt.replicas)
 
-    async def _note(self, published: Published) -> None:
+    async def _note(self, record: Record, receipt: Receipt, *, old: Published) -> None:
         try:
-            await self._publications.keep(published)
+            await self._writer.note(record, receipt)
         except SetupError as error:
             log.warning("a renewal cannot be noted: %s", error)
-            self._later(published.place, published.renew_at - self._state.wall())
+            self._later(old.place, self._writer.renew_at(receipt) - self._state.wall())
 
     async def _drop(self, place: Place) -> None:
         self._state.counts["publications_dropped"] += 1

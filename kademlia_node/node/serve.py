@@ -12,6 +12,7 @@ import logging
 from collections import Counter
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from typing import get_args
 
 from kademlia_node.core.contact import Contact, is_local, prefix
 from kademlia_node.core.key import Kind
@@ -45,6 +46,7 @@ from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.intake import Intake, Offered
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.state import NodeState
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import (
     CONTACTS_PER_ANSWER_MAX,
     CONTACTS_WITH_VALUE_MIN,
@@ -53,6 +55,7 @@ from kademlia_node.settings import (
 )
 
 log = logging.getLogger(__name__)
+_SERVED = {kind: f"served_{kind.__name__}" for kind in get_args(Request)}  # names of the counts
 
 
 class Server:
@@ -80,7 +83,7 @@ class Server:
 
     def serve(self, asker: Asker, request: Request, reply: Reply) -> None:
         """Answer; see `net.ask.Listener`."""
-        self._state.counts[f"served_{type(request).__name__}"] += 1
+        self._state.counts[_SERVED[type(request)]] += 1
         if not asker.confirmed:
             self._reach.on_caller(asker.contact)
         match request:
@@ -109,20 +112,19 @@ class Server:
         """A look into the store costs us more than a chunk; only it is counted here."""
         contents, now = self._state.contents, self._state.loop.time()
         if not contents.is_near(request) and not self._misses.take(asker.contact.id, now):
+            sometimes(Rare.CONTENTS_REFUSED)
             return Refused(ErrorCode.BUSY, "too many contents at once")
         return await contents.chunk(request)
 
     def contacts_for(self, asker: Asker, target: bytes) -> list[Contact]:
         """Our nearest contacts to the target; local ones stay among local peers."""
         table, count = self._state.table, CONTACTS_PER_ANSWER_MAX
+        nearest = table.closest(target, count)
         if is_local(asker.contact.address.host):
-            return table.closest(target, count)
-        public = (
-            contact
-            for contact in table.closest(target, 2 * count)
-            if not is_local(contact.address.host)
-        )
-        return list(public)[:count]
+            return nearest
+        if any(is_local(contact.address.host) for contact in nearest):  # seldom: look farther
+            nearest = table.closest(target, 2 * count)
+        return [contact for contact in nearest if not is_local(contact.address.host)][:count]
 
     def _later(
         self, answering: Coroutine[None, None, Response], asker: Asker, reply: Reply
@@ -133,6 +135,7 @@ class Server:
             or self._serving.total() >= settings.serving_max
             or self._serving[who] >= settings.serving_per_peer_max
         ):
+            sometimes(Rare.SERVING_FULL)
             answering.close()
             reply(Refused(ErrorCode.BUSY, "too many requests at once"))
             return
@@ -145,6 +148,7 @@ class Server:
         try:
             reply(await answering)
         except Exception:
+            sometimes(Rare.STORE_FAILED)
             log.exception("a request could not be answered")
             self._state.counts["serving_failed"] += 1
             reply(Refused(ErrorCode.BUSY, "something is wrong here"))
@@ -175,6 +179,7 @@ class Server:
         state, key, header = self._state, request.key, request.header
         nearer = tuple(self.contacts_for(asker, key)[:CONTACTS_WITH_VALUE_MIN])
         if not self._accepts(key):
+            sometimes(Rare.STORE_TOO_FAR)
             return Stored(StoreStatus.TOO_FAR, None, nearer)
         try:
             state.judge(key, header, request.value)

@@ -21,6 +21,7 @@ from kademlia_node.core.message import Snapshot
 from kademlia_node.core.record import Record, merge
 from kademlia_node.core.snapshot import Paginator, first_header
 from kademlia_node.node.contents import Contents
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import MANIFEST_PIECES_MAX, VALUES_BYTES_MAX, Settings
 from kademlia_node.store.base import Store
 
@@ -137,8 +138,10 @@ class Snapshots:
         start = built.starts.get(page_hash)
         page = built.manifest if start is None else await self._page_from(key, start)
         if page is None or hashlib.sha256(page).digest() != page_hash:
+            sometimes(Rare.PAGE_GONE)
             self._pages.pop(page_hash, None)  # it never comes back; no second look for it
             return None
+        sometimes(Rare.PAGE_MADE_AGAIN)
         return page
 
     async def _page_from(self, key: bytes, start: Spot) -> bytes | None:

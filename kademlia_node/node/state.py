@@ -90,28 +90,25 @@ class NodeState:
 
     def seeds(self, target: bytes) -> list[Contact]:
         """Where a walk starts: the nearest contacts of the table, and of the open sessions."""
-        known = {contact.id: contact for contact in self.table.closest(target, self.settings.k)}
+        goal, k = point(target), self.settings.k
+        known = {contact.point ^ goal: contact for contact in self.table.closest(target, k)}
         if self.settings.seed_from_sessions:
             for contact in self.exchange.sessions.servers():
-                known.setdefault(contact.id, contact)
+                known.setdefault(contact.point ^ goal, contact)
         if not known:
-            return self.table.closest(target, self.settings.k, include_struck=True)
-        goal = point(target)
-        return sorted(known.values(), key=lambda c: c.point ^ goal)[: self.settings.k]
+            return self.table.closest(target, k, include_struck=True)
+        return [known[distance] for distance in sorted(known)[:k]]
 
     def credible(self, contacts: Sequence[Contact], *, named_by: Contact) -> list[Contact]:
         """Of the contacts a peer names, those worth hearing.
 
         Servers solve the puzzle, and a public peer cannot know what is behind a local address.
         """
-        bits = self.network.puzzle_bits
-        by_local = is_local(named_by.address.host)
-        return [
-            contact
-            for contact in contacts
-            if solves_puzzle(contact.id, bits=bits)
-            and (by_local or not is_local(contact.address.host))
-        ]
+        if bits := self.network.puzzle_bits:
+            contacts = [c for c in contacts if solves_puzzle(c.id, bits=bits)]
+        if is_local(named_by.address.host):
+            return list(contacts)
+        return [contact for contact in contacts if not is_local(contact.address.host)]
 
     def judge(self, key: bytes, header: Header, value: bytes | None) -> None:
         """Check a record that came from outside; raises BadRecord.

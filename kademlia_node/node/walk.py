@@ -15,6 +15,7 @@ from kademlia_node.core.lookup import Lookup, Query
 from kademlia_node.core.message import FindNode, FindValue, Nodes, Refused, Response, Values
 from kademlia_node.node.receipt import Step, StepOutcome, Trace
 from kademlia_node.node.state import NodeState
+from kademlia_node.rare import Rare, sometimes
 
 Visitor = Callable[[Step, Values], bool]
 """Sees every answer to a FIND_VALUE, may set the step's outcome; True ends the walk."""
@@ -77,7 +78,7 @@ class Walk:
     def start(self) -> None:
         """Send the first queries; the rest follows from the answers."""
         self._started = self._state.loop.time()
-        self._deadline = self._state.loop.call_later(self._state.settings.walk_max_s, self.end)
+        self._deadline = self._state.loop.call_later(self._state.settings.walk_max_s, self._cut)
         self._go_on()
 
     def closest(self, count: int) -> list[Contact]:
@@ -110,6 +111,10 @@ class Walk:
         self._teach()
         self._ended.set_result(None)
 
+    def _cut(self) -> None:
+        sometimes(Rare.WALK_CUT_SHORT)
+        self.end()
+
     def _teach(self) -> None:
         """Only a walk that went to its end knows a whole neighbourhood."""
         if self._lookup.done:
@@ -133,6 +138,8 @@ class Walk:
     def _ask(self, query: Query) -> None:
         contact = query.contact
         again = contact in self._steps
+        if again:
+            sometimes(Rare.HEARSAY_ASKED_AGAIN)
         step = Step(contact, query.path, self._lookup.hop_of(contact), self._elapsed())
         self._steps[contact] = step
         self.trace.steps.append(step)

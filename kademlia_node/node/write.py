@@ -20,8 +20,9 @@ from kademlia_node.errors import Conflict, NotStored, PartlyStored
 from kademlia_node.node.draft import Draft
 from kademlia_node.node.handout import HandOut
 from kademlia_node.node.read import Reader
-from kademlia_node.node.receipt import Receipt
+from kademlia_node.node.receipt import Receipt, StepOutcome
 from kademlia_node.node.state import NodeState
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import EXPIRY_DEFAULT_S, TOMBSTONE_S
 from kademlia_node.store.base import Place, Published, place_of
 
@@ -113,10 +114,23 @@ class Writer:
         await handed.run()
         return handed
 
-    def renew_at(self) -> float:
-        """At 22 of 48 hours, give or take a tenth: a common restart makes no storm."""
-        after_s = self._state.settings.renew_after_s * self._state.rng.uniform(0.9, 1.1)
-        return self._state.wall() + after_s
+    def renew_at(self, receipt: Receipt) -> float:
+        """At 22 of 48 hours, give or take a tenth: a common restart makes no storm.
+
+        Soon, if it is short of copies: a partition that heals is no reason to wait for a day.
+        """
+        settings = self._state.settings
+        after_s = settings.renew_retry_s if is_short(receipt) else settings.renew_after_s
+        return self._state.wall() + after_s * self._state.rng.uniform(0.9, 1.1)
+
+    async def note(self, record: Record, receipt: Receipt) -> None:
+        """List what was handed out; a withdrawal only until it has reached enough nodes."""
+        if record.header.is_tombstone and not is_short(receipt):
+            await self._publications.drop(place_of(record))
+        else:
+            if is_short(receipt):
+                sometimes(Rare.SHORT_OF_COPIES)
+            await self._publications.keep(Published(record, self.renew_at(receipt)))
 
     def forget_seqs(self) -> None:
         """Drop what no longer matters: the next seq of these is higher anyway."""
@@ -138,10 +152,12 @@ class Writer:
             newest, receipt = handed.deposit.newest, handed.receipt
             self._state.count_operation("withdraw" if deletes else "write", receipt.trace)
             if handed.deposit.conflict:
+                sometimes(Rare.SEQ_CONFLICT)
                 raise Conflict(await self._shown(draft, newest), receipt)
             in_the_way = newest and supersedes(record.header, newest) in IN_THE_WAY
             if not newest or not in_the_way or tries == WRITES_MAX:
                 break
+            sometimes(Rare.WRITTEN_AGAIN)
             last, expires = newest.seq, max(expires, newest.expires)
             if receipt.replicas:
                 expect_seq = None  # to them our first try is the current version
@@ -151,10 +167,7 @@ class Writer:
         """Keep alive what somebody took, or no longer what was deleted."""
         if not receipt.replicas:
             raise NotStored(receipt)
-        if record.header.is_tombstone:
-            await self._publications.drop(place_of(record))
-        else:
-            await self._publications.keep(Published(record, self.renew_at()))
+        await self.note(record, receipt)
         if acks is not None and len(receipt.replicas) < acks:
             raise PartlyStored(receipt, acks=acks)
         return receipt
@@ -174,3 +187,14 @@ class Writer:
     async def _shown(self, draft: Draft, newest: Header | None) -> Record | None:
         """The record that a refusal proved to be there, if anybody still shows it."""
         return None if newest is None else await self._reader.version(draft.key, newest)
+
+
+def is_short(receipt: Receipt) -> bool:
+    """Whether more nodes are to have it than do, and some were silent or nobody was there to ask.
+
+    A network of fewer nodes than copies is not short of any.
+    """
+    if len(receipt.replicas) >= receipt.copies:
+        return False
+    trace, said = receipt.trace, receipt.refused.values()
+    return "silent" in said or trace.count(StepOutcome.SILENT) > 0 or trace.requests == 0

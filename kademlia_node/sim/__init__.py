@@ -24,6 +24,7 @@ from kademlia_node.sim.clock import VirtualLoop, run
 from kademlia_node.sim.clocks import Clock
 from kademlia_node.sim.faults import Fault, FaultKind, apply, plan, timeline
 from kademlia_node.sim.latency import (
+    LATENCIES,
     AsymmetricLatency,
     FixedLatency,
     LogNormalLatency,
@@ -38,6 +39,7 @@ from kademlia_node.sim.survey import Survey, survey
 from kademlia_node.sim.swarm import Swarm
 
 __all__ = [
+    "LATENCIES",
     "AsymmetricLatency",
     "Churn",
     "Clock",

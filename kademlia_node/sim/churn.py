@@ -1,4 +1,4 @@
-"""Churn: nodes that leave when it suits them, politely or not, and come back with their store.
+"""Churn: nodes that leave when it suits them, politely or not, and come back.
 
 Sessions and absences are exponential, so at every moment each node is as likely to leave as ever.
 It knows nothing of what the nodes do. Driven as a block; when it ends, who is away stays away:
@@ -39,6 +39,7 @@ class Churn:
         mean_session_s: float,
         mean_absence_s: float,
         crash_share: float,
+        loss_share: float,
     ) -> None:
         self._swarm = swarm
         self._numbers = numbers
@@ -46,6 +47,7 @@ class Churn:
         self._session_rate = 1 / mean_session_s
         self._absence_rate = 1 / mean_absence_s
         self._crash_share = crash_share
+        self._loss_share = loss_share
         self._over = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self.stops = 0
@@ -78,7 +80,8 @@ class Churn:
         node = self._swarm.nodes[number]
         if self._rng.random() < self._crash_share:
             self.crashes += 1
-            await self._swarm.crash(node, keep_store=True)
+            keeps = self._loss_share == 0.0 or self._rng.random() >= self._loss_share
+            await self._swarm.crash(node, keep_store=keeps)
         else:
             self.stops += 1
             await self._swarm.stop(node)

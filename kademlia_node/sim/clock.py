@@ -11,23 +11,35 @@ Drive it with `run(main())`, or give `VirtualLoop` to `asyncio.Runner` as its lo
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 T = TypeVar("T")
+
+# A thousand nodes are millions of objects that stay, and nodes at work leave no cycles behind. With
+# Python's own numbers (700, 10, 10) a sixth of all time goes into walks over them in vain.
+GC_THRESHOLD: Final = (100_000, 20, 100)
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine to its end on a fresh `VirtualLoop`; cancel what is left and close the loop.
 
+    Meanwhile the garbage collector looks for cycles less often than it uses to.
+
     Raises:
         RuntimeError: a deadlock, or something that virtual time has no place for (see
             `VirtualLoop`).
     """
-    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
-        return runner.run(main)
+    usual = gc.get_threshold()
+    gc.set_threshold(*GC_THRESHOLD)
+    try:
+        with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+            return runner.run(main)
+    finally:
+        gc.set_threshold(*usual)
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

@@ -124,3 +124,13 @@ def _share(name: str) -> float:
     """A number between 0 and 1, never one of them, that is drawn by hashing a name."""
     drawn = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=6).digest(), "big")
     return (drawn + 0.5) / 2**48
+
+
+LATENCIES: Final[dict[str, Callable[[int], LatencyModel]]] = {
+    "lan": lambda _: FixedLatency(0.0005),
+    "wan": lambda _: FixedLatency(0.078),
+    "k": LogNormalLatency,
+    "w": RegionLatency,
+    "skewed": lambda seed: AsymmetricLatency(LogNormalLatency(seed), seed),
+}
+"""The models by the names they have on command lines; each is made from a seed."""

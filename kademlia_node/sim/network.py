@@ -260,6 +260,7 @@ class SimNetwork:
             SetupError: the address is taken, or the host is not numeric.
         """
         address = self._choose_address(host, port)
+        self._loop = asyncio.get_running_loop()  # to ask for it costs more than to send a datagram
         socket = _Socket(address, receive, transmit=self._transmit, release=self._release)
         self._sockets[address] = socket
         return socket
@@ -322,21 +323,22 @@ class SimNetwork:
         self.sent.add(datagram)
         for tap in self.taps:
             tap(source, destination, datagram)
-        loop = asyncio.get_running_loop()
+        now = self._loop.time()
         if nat := self.nats.get(source):
-            nat.on_sent(destination, now=loop.time())
+            nat.on_sent(destination, now=now)
         copies = 2 if self._chance(self.duplicate) else 1
         for _ in range(copies):
             is_lost = self._chance(self.loss) or source in self.silent
             if is_lost or self._is_cut(source, destination):
                 self.lost.add(datagram)
             else:
-                when = loop.time() + self._delay_s(source, destination)
-                loop.call_at(when, self._deliver, source, destination, self._garbled(datagram))
+                when = now + self._delay_s(source, destination)
+                arriving = self._garbled(datagram)
+                self._loop.call_at(when, self._deliver, source, destination, arriving)
 
     def _deliver(self, source: Address, destination: Address, datagram: bytes) -> None:
-        now = asyncio.get_running_loop().time()
-        clog = next((clog for clog in self._clogs if clog.cuts(source, destination)), None)
+        now = self._loop.time()
+        clog = self._clog_between(source, destination) if self._clogs else None
         if clog is not None and clog.hold((source, destination, datagram)):
             return
         socket = self._sockets.get(destination)
@@ -353,7 +355,7 @@ class SimNetwork:
     def _unclog(self, held: list[_Flight]) -> None:
         self._rng.shuffle(held)
         for flight in held:
-            asyncio.get_running_loop().call_soon(self._deliver, *flight)
+            self._loop.call_soon(self._deliver, *flight)
 
     def _garbled(self, datagram: bytes) -> bytes:
         if not datagram or not self._chance(self.corrupt):
@@ -375,7 +377,12 @@ class SimNetwork:
     def _is_cut(self, source: Address, destination: Address) -> bool:
         if self._unplugged and not self._unplugged.isdisjoint((source, destination)):
             return True
-        return any(partition.cuts(source, destination) for partition in self._partitions)
+        return bool(self._partitions) and any(
+            partition.cuts(source, destination) for partition in self._partitions
+        )
+
+    def _clog_between(self, source: Address, destination: Address) -> Clog | None:
+        return next((clog for clog in self._clogs if clog.cuts(source, destination)), None)
 
     def _release(self, socket: _Socket) -> None:
         if self._sockets.get(socket.address) is socket:

@@ -13,16 +13,17 @@ reads everything through one node and says what should have been otherwise.
 It judges by these rules. Of the acknowledged writes of one item the one with the highest seq
 counts. It is promised until it expires, as long as one of those that acknowledged it runs whose
 store was not lost since. Then a read gives its value, or nothing if it was a withdrawal; or else
-what a later write may have left that nobody acknowledged. An item is gone when nobody who wrote it
-can have renewed it for the life of a record. Of all else it claims nothing: a renewal is not told,
-so nothing has to be found beyond the expiry of its receipt. Stores are taken to be large enough,
-and the clocks of writers to be right.
+what a later write may have left that nobody acknowledged. While fewer than `QUORUM` of them run,
+those who missed the write may outvote them, and a read may give an earlier value. An item is gone
+when nobody who wrote it can have renewed it for the life of a record. Of all else it claims
+nothing: a renewal is not told, so nothing has to be found beyond the expiry of its receipt. Stores
+are taken to be large enough, and the clocks of writers to be right.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +40,7 @@ Values = frozenset[bytes | None]
 """What a read may give; None is nothing."""
 
 NOTHING: Values = frozenset({None})
+QUORUM = 3  # `Settings.reads`: so many holders agree on what a read gives
 SHOWN_BYTES_MAX = 24  # of a value, in a violation
 
 
@@ -113,11 +115,21 @@ class Write:
         return self.ended is None or self.ended >= other.began
 
 
-class Oracle:
-    """The ledger of one swarm. Its verbs are those of `Node`, with the writing node in front."""
+Judge = Callable[[Item, Write], Awaitable[None]]
+"""Is shown a write as soon as its receipt is here."""
 
-    def __init__(self, swarm: Swarm) -> None:
+
+class Oracle:
+    """The ledger of one swarm. Its verbs are those of `Node`, with the writing node in front.
+
+    Args:
+        swarm: Whose nodes write.
+        judge: Whoever wants to look at each receipt before the writer does.
+    """
+
+    def __init__(self, swarm: Swarm, *, judge: Judge | None = None) -> None:
         self._swarm = swarm
+        self._judge = judge
         self._writes: dict[Item, list[Write]] = {}
 
     # --- Writing ----------------------------------------------------------------------------------
@@ -164,9 +176,20 @@ class Oracle:
             raise
         finally:
             write.ended = _now()
+            if self._judge is not None and write.receipt is not None:
+                await self._judge(item, write)
         return write.receipt
 
     # --- The truth --------------------------------------------------------------------------------
+
+    @property
+    def items(self) -> list[Item]:
+        """What was written, in order of the first write."""
+        return list(self._writes)
+
+    def writes(self, item: Item) -> Sequence[Write]:
+        """All writes of one item, in order of their beginning."""
+        return self._writes[item]
 
     def must_be_found(self) -> list[Item]:
         """What every reader who reaches all living nodes must find now."""
@@ -193,7 +216,7 @@ class Oracle:
         before = self._possible(item, since=began)
         if before is None:
             return None
-        value = await _read(item, reader)
+        value = await read(item, reader)
         after = self._possible(item, since=began)
         reader_stayed = _ran_since(self._swarm.machine(reader), began)
         if after is None or value in before | after or not reader_stayed:
@@ -211,16 +234,18 @@ class Oracle:
         acknowledged = [write for write in writes if write.replicas]
         seq = max((write.seq for write in acknowledged), default=0)
         latest = [write for write in acknowledged if write.seq == seq]
-        if not any(self._is_kept(write, since=since) for write in latest):
+        kept_by = max((self._kept_by(write, since=since) for write in latest), default=0)
+        if kept_by == 0:
             return None
         unsure = [write for write in writes if not write.replicas and write.may_follow(latest[0])]
-        return frozenset(write.value for write in latest + unsure)
+        outvoting = acknowledged if kept_by < QUORUM else []
+        return frozenset(write.value for write in latest + unsure + outvoting)
 
-    def _is_kept(self, write: Write, *, since: float) -> bool:
-        """Whether a replica has had it, and could be asked, since this moment at least."""
+    def _kept_by(self, write: Write, *, since: float) -> int:
+        """How many replicas have had it, and could be asked, since this moment at least."""
         if write.expires <= self._swarm.network.wall():
-            return False
-        return any(_ran_since(machine, since) for machine in self._keepers(write))
+            return 0
+        return sum(_ran_since(machine, since) for machine in self._keepers(write))
 
     def _acknowledged_by(self, write: Write) -> list[Machine]:
         return [self._swarm.machine(peer) for peer in write.replicas if peer in self._swarm]
@@ -244,14 +269,22 @@ class Oracle:
         return f"{wrote}, acknowledged by {acknowledged}, of which {running} run and kept it"
 
 
-async def _read(item: Item, reader: Node) -> bytes | None:
+async def read(item: Item, reader: Node, *, reads: int | None = None) -> bytes | None:
+    """What a node finds there; None for nothing. Raises what its verbs raise.
+
+    Args:
+        item: What is read.
+        reader: By whom.
+        reads: Of a name, how many holders have to agree; the node's own default if None.
+    """
     if item.key.kind is Kind.TOPIC:
         place = item.author, item.name.encode()
         found = [entry async for entry in reader.find(item.topic)]
         values = [entry.value for entry in found if (entry.author, entry.slot) == place]
         return values[-1] if values else None
-    what = item.key if item.key.kind is Kind.BLOB else item.name
-    return await reader.get(what, author=item.author, default=None)
+    if item.key.kind is Kind.BLOB:
+        return await reader.get(item.key, default=None)
+    return await reader.get(item.name, author=item.author, reads=reads, default=None)
 
 
 def _ran_since(machine: Machine, moment: float) -> bool:

@@ -37,6 +37,7 @@ from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim.churn import Churn
 from kademlia_node.sim.clocks import Clock
+from kademlia_node.sim.diary import Diary
 from kademlia_node.sim.machine import Machine, NodeKind
 from kademlia_node.sim.network import SimNetwork
 from kademlia_node.sim.store import FaultyStore
@@ -46,6 +47,7 @@ from kademlia_node.store.memory import MemoryStore
 
 SECRET = b"a swarm is a private network, ok"
 JOINING_AT_ONCE = 8
+MEMBERS_PER_NEWCOMER = 16  # in a large swarm more join at once, each through another member
 
 
 class Swarm:
@@ -63,6 +65,8 @@ class Swarm:
 
     Attributes:
         network: Carries the datagrams.
+        diary: Tells when a node came or went; others may write into it, too.
+        commons_key: Public key of the author that all members share; empty in an open network.
         nodes: The latest node of each machine, whether it runs or not.
     """
 
@@ -84,6 +88,10 @@ class Swarm:
         self._suite = suite or NullSuite()
         self._commit_every = commit_every
         self._machines: dict[bytes, Machine] = {}  # by public key, in order of their numbers
+        self.diary = Diary()
+        self.commons_key = b""
+        if self._agreement.secret is not None:
+            self.commons_key = Identity.commons(self._agreement, suite=self._suite).public_key
         self.network = SimNetwork(rng=random.Random(self._rng.getrandbits(64)), **weather)
         self.nodes: list[Node] = []
 
@@ -122,9 +130,8 @@ class Swarm:
         born: list[Node] = []
         while len(born) < count:
             members = self.alive if via is None else via
-            chances = [
-                self._chance(members) for _ in range(min(JOINING_AT_ONCE, count - len(born)))
-            ]
+            at_once = max(JOINING_AT_ONCE, len(members) // MEMBERS_PER_NEWCOMER)
+            chances = [self._chance(members) for _ in range(min(at_once, count - len(born)))]
             if not members:
                 del chances[1:]  # drawn all the same, so that old seeds keep their runs
             batch = [
@@ -140,7 +147,9 @@ class Swarm:
 
     async def stop(self, node: Node) -> None:
         """Stop a running node as its operator would; its store is kept."""
-        await self._down(self._running(node)).stop()
+        machine = self._running(node)
+        self.diary.note(f"node {machine.number} stops")
+        await self._down(machine).stop()
 
     async def crash(self, node: Node, *, keep_store: bool = True) -> None:
         """End a running node without a word to anyone.
@@ -150,6 +159,8 @@ class Swarm:
             keep_store: Whether its records, and the list of what it published, survive.
         """
         machine = self._running(node)
+        disk = "keeps its disk" if keep_store else "loses its disk"
+        self.diary.note(f"node {machine.number} crashes and {disk}")
         await machine.cut_power()
         await self._down(machine).stop()
         if keep_store:
@@ -195,6 +206,7 @@ class Swarm:
         mean_session_s: float = 3600.0,
         mean_absence_s: float = 600.0,
         crash_share: float = 0.5,
+        loss_share: float = 0.0,
         spare: Collection[Node] = (),
     ) -> Churn:
         """Have the honest nodes come and go for the length of an `async with` block; see `Churn`.
@@ -203,6 +215,7 @@ class Swarm:
             mean_session_s: How long a node runs, on average.
             mean_absence_s: How long it is away, on average.
             crash_share: Which share of them crashes; the others stop politely.
+            loss_share: Which share of the crashes costs the disk as well.
             spare: Nodes that stay.
         """
         staying = {self.machine(node).number for node in spare}
@@ -217,6 +230,7 @@ class Swarm:
             mean_session_s=mean_session_s,
             mean_absence_s=mean_absence_s,
             crash_share=crash_share,
+            loss_share=loss_share,
         )
 
     # --- The truth --------------------------------------------------------------------------------
@@ -342,6 +356,8 @@ class Swarm:
     async def _start(self, machine: Machine, node: Node) -> None:
         await node.start()
         machine.up_since = _now()
+        hostile = "hostile " if machine.is_hostile else ""
+        self.diary.note(f"{hostile}node {machine.number} has joined at {machine.contact.address}")
 
     def _down(self, machine: Machine) -> Node:
         machine.up_since, machine.down_since = None, _now()

@@ -25,6 +25,7 @@ from math import inf
 from kademlia_node.core.ids import distance
 from kademlia_node.core.key import Kind
 from kademlia_node.core.record import Header, Record, Verdict, supersedes
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import Settings
 from kademlia_node.store.base import Answer, Outcome, Place, Usage
 
@@ -231,6 +232,8 @@ class Shelf(ABC):
     def forget_expired(self, wall: float) -> int:
         """See `Store.sweep`; some of it at least."""
         grace_s = self.settings.expired_grace_s
+        if wall < self._wall:
+            sometimes(Rare.CLOCK_WENT_BACK)
         leapt = abs(wall - self._wall) > grace_s  # or this is the first we hear of the clock
         # A second leap ahead begins no new wait: else who looks seldom would never forget.
         if leapt and (wall < self._wall or self._wall >= self._settled_at):

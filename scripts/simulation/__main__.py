@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from scripts.simulation.chaos import campaign, chaos
 from scripts.simulation.life import live
 from scripts.simulation.lookups import lookups
 from scripts.simulation.records import topic, values
@@ -15,7 +16,7 @@ class Simulations(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Put the name of the command in front of such a number."""
-        if args and args[0].isdecimal() and "chaos" in self.commands:
+        if args and args[0].isdecimal():
             args = ["chaos", *args]
         return super().parse_args(ctx, args)
 
@@ -25,7 +26,7 @@ def main() -> None:
     """Simulate real nodes. The same SEED and options give the same digest, on any machine."""
 
 
-for command in (lookups, live, values, topic, steady):
+for command in (chaos, campaign, lookups, live, values, topic, steady):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -20,10 +20,9 @@ from typing import Any
 import click
 
 from kademlia_node.settings import Settings
-from kademlia_node.sim import Swarm, run
-from kademlia_node.sim.latency import FixedLatency, LatencyModel, LogNormalLatency, RegionLatency
+from kademlia_node.sim import LATENCIES, Swarm, run
+from kademlia_node.sim.latency import LatencyModel
 
-LATENCIES = ("lan", "wan", "k", "w")  # round trips: 1 ms; 156 ms; models K and W of sim.latency
 Figures = dict[str, object]
 Experiment = Callable[[Swarm], Awaitable[Figures]]
 
@@ -41,15 +40,7 @@ class Weather:
 
     def model(self) -> LatencyModel:
         """How long datagrams take."""
-        match self.latency:
-            case "k":
-                return LogNormalLatency(self.seed)
-            case "w":
-                return RegionLatency(self.seed)
-            case "lan":
-                return FixedLatency(0.0005)
-            case _:
-                return FixedLatency(0.078)
+        return LATENCIES[self.latency](self.seed)
 
 
 def weather_options(
@@ -59,7 +50,7 @@ def weather_options(
 
     Args:
         nodes: By default.
-        latency: By default, one of `LATENCIES`.
+        latency: By default, a name of `LATENCIES`.
         settle_s: By default.
         with_loss: Whether `--loss` is among them; else nothing is lost, unless the command says so.
     """
@@ -90,7 +81,7 @@ def weather_options(
                 default=settle_s,
                 help="Virtual seconds first.",
             ),
-            click.option("--latency", type=click.Choice(LATENCIES), default=latency),
+            click.option("--latency", type=click.Choice(list(LATENCIES)), default=latency),
             *([loss_option()] if with_loss else []),
             click.option("--nodes", type=click.IntRange(2), default=nodes, help="How many nodes."),
             click.argument("seed", type=int, default=1),

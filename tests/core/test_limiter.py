@@ -64,6 +64,26 @@ def test_the_key_unseen_for_longest_is_forgotten_and_begins_full() -> None:
     assert limiter.take("b", 0.2)
 
 
+def test_buckets_that_are_full_again_make_room() -> None:
+    limiter = KeyedLimiter(1.0, 2.0, keys_max=10)
+    assert limiter.take("a", 0.0)
+    assert limiter.take("b", 0.5, amount=2.0)
+    assert limiter.take("c", 2.0)  # a is full by now; b will be in half a second
+    assert len(limiter) == 2
+    assert not limiter.take("b", 2.0, amount=2.0)
+    assert limiter.take("d", 4.0)
+    assert len(limiter) == 1
+
+
+def test_a_rate_of_zero_lets_nobody_pass() -> None:
+    limiter = KeyedLimiter(0.0, 0.0, keys_max=10)
+    assert [limiter.take(key, now) for key, now in (("a", 0.0), ("b", 1.0), ("a", 99.0))] == [
+        False,
+        False,
+        False,
+    ]
+
+
 def test_a_flood_of_keys_leaves_memory_bounded() -> None:
     limiter = KeyedLimiter(1.0, 1.0, keys_max=100)
     for key in range(10_000):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from bisect import bisect_left
 from collections import Counter
@@ -183,6 +184,19 @@ def test_a_path_walks_on_although_others_hold_the_k_closest() -> None:
     lookup.on_reply(RANKED[50], [])
     assert asked_by(lookup) == []
     assert ended(lookup)
+
+
+def test_nodes_that_name_each_other_leave_no_cycle_for_the_garbage_collector() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        lookup = lookup_from(RANKED[:2])
+        for one, other in zip(asked_by(lookup), [RANKED[1], RANKED[0]], strict=True):
+            lookup.on_reply(one, [other])
+        del lookup
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
 
 
 def test_only_so_many_contacts_of_one_answer_are_heard() -> None:

@@ -118,6 +118,12 @@ def test_the_radius_reaches_the_copies_th_closest() -> None:
     assert radius([1, 2, 30, 40], copies=3, network_size=None) == 30
 
 
+def test_a_crowd_nearest_to_a_key_does_not_narrow_the_radius_of_who_knows_no_size() -> None:
+    assert radius([1, 1, 1, 900], copies=3, network_size=None) == 900
+    assert radius([1, 2, 160, 300], copies=3, network_size=None) == 160
+    assert radius([7], copies=1, network_size=None) == 7
+
+
 def test_the_radius_is_no_smaller_than_an_average_neighbourhood() -> None:
     assert radius([1, 2, 3], copies=3, network_size=96.0) == SPACE // 32
     assert radius([1, 2, SPACE // 2], copies=3, network_size=96.0) == SPACE // 2

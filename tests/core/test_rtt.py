@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kademlia_node.core.rtt import RttEstimator, RttHistory, initial_rto, soft_timeout
+from kademlia_node.core.rtt import RttEstimator, RttHistory, initial_rto, learn, soft_timeout
 from kademlia_node.settings import Settings
 
 SETTINGS = Settings()
@@ -49,6 +49,21 @@ def test_a_repeat_never_waits_longer_than_a_request_may_take() -> None:
     estimator = RttEstimator()
     estimator.on_sample(2.4)
     assert estimator.rto(RttHistory(8), SETTINGS) == SETTINGS.timeout_s
+
+
+def test_after_a_repeat_the_next_request_waits_twice_as_long_until_one_is_sent_once() -> None:
+    estimator, history = RttEstimator(), RttHistory(128)
+    learn(estimator, history, 0.1, sendings=1)
+    once = estimator.rto(history, SETTINGS)
+    learn(estimator, history, 0.5, sendings=2)
+    learn(estimator, history, 0.5, sendings=3)
+    assert estimator.rto(history, SETTINGS) == 4 * once
+    assert len(history) == 1
+    learn(estimator, history, 0.1, sendings=1)
+    assert estimator.rto(history, SETTINGS) <= once
+    for _ in range(50):
+        learn(estimator, history, 0.1, sendings=2)
+    assert estimator.rto(history, SETTINGS) == SETTINGS.timeout_s
 
 
 def test_an_unknown_peer_is_taken_to_be_like_the_others() -> None:

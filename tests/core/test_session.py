@@ -442,6 +442,31 @@ def test_a_later_session_replaces_the_one_in_use(own_id: bytes, initiated: bool)
     assert sessions.sending(peer) is rekeyed
 
 
+def test_what_has_a_successor_goes_first_and_soon_of_itself() -> None:
+    """Found by simulation: old sessions of busy peers pushed out those in use of quiet ones."""
+    table = SessionTable(
+        own_id=OWN_ID, settings=Settings(sessions_max=3), is_pinned=lambda _: False
+    )
+    quiet, busy = session(1), session(2, now=10.0)
+    table.add(quiet)
+    table.add(busy)
+    table.add(session(3, peer=busy.peer, now=20.0))
+    table.touch(busy)
+    table.add(session(4, now=30.0))
+    assert busy.local_sid not in table
+    assert table.sending(quiet.peer) is quiet
+    successor = session(5, peer=quiet.peer, now=40.0)
+    table.add(successor)
+    assert table.sending(quiet.peer) is successor
+    assert quiet.local_sid not in table
+    rekeyed = session(6, peer=quiet.peer, now=50.0)
+    table.drop(table.sending(session(4).peer) or quiet)
+    table.add(rekeyed)
+    assert table.sweep(now=44.0) == []
+    assert table.sweep(now=46.0) == [successor]
+    assert table.sending(quiet.peer) is rekeyed
+
+
 def test_a_pinned_peer_holds_one_session_however_many_it_begins() -> None:
     """Else a few peers of the table could hold all places with keepalives."""
     rng = Random(3)

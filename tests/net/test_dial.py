@@ -146,6 +146,26 @@ async def test_only_a_few_keys_are_tried_at_one_public_address() -> None:
     assert len(world.sent) == 2 * 3 + 1
 
 
+async def test_sweeping_forgets_neither_the_silent_nor_the_tried_too_soon() -> None:
+    world = World()
+    alice = await world.open()
+    for number in range(3):
+        alice.send(hearsay(number), Ping(), proved=False)
+        await asyncio.sleep(2.0)
+    world.sent.clear()
+    await asyncio.sleep(52.0)  # the first was tried 58 seconds ago, the last failed 52.5 ago
+    alice.exchange.sweep()
+    for number in (2, 3):  # the one is silent, the other one key too many
+        alice.send(hearsay(number), Ping(), proved=False)
+    assert world.sent == []
+    await asyncio.sleep(8.0)
+    alice.exchange.sweep()
+    for number in (2, 3):
+        alice.send(hearsay(number), Ping(), proved=False)
+        await asyncio.sleep(2.0)
+    assert len(world.sent) == 4
+
+
 async def test_any_number_of_keys_may_be_tried_at_a_local_address() -> None:
     world = World()
     alice = await world.open()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections import Counter
 
 import msgpack
@@ -377,6 +378,20 @@ async def test_sweeping_forgets_idle_sessions() -> None:
     assert await alice.exchange.ask(bob.contact, Ping()) == Pong()
 
 
+async def test_requests_leave_no_cycles_for_the_garbage_collector() -> None:
+    world = World()
+    alice, bob = await world.open(), await world.open()
+    gc.collect()
+    gc.disable()
+    try:
+        for contact in (bob.contact, bob.contact, Contact(b"\x01" * 32, NOBODY)):
+            alice.send(contact, Ping(), proved=False)  # by a handshake, by a session, in vain
+            await asyncio.sleep(10.0)
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+
+
 # --- Waiting, and no longer waiting ---------------------------------------------------------------
 
 
@@ -543,6 +558,63 @@ async def test_round_trips_are_learnt_only_from_what_was_sent_once() -> None:
     await alice.exchange.ask(bob.contact, Ping())
     assert len(alice.exchange.rtts) == 1
     assert session_of(alice, bob).rtt.srtt_s == pytest.approx(RTT_S)
+
+
+async def test_a_peer_farther_away_than_all_others_is_reached_in_the_end() -> None:
+    """Found by simulation (chaos, seed 18): who gave up on the first answer never heard it."""
+    world = World()
+    world.sim.latency = FixedLatency(0.001)
+    alice, bob = await acquainted(world)
+    for _ in range(10):
+        await alice.exchange.ask(bob.contact, Ping())
+    carol = await world.open()
+    world.sim.slow[carol.address] = 0.9
+    with pytest.raises(NoAnswer):
+        await alice.exchange.ask(carol.contact, Ping())
+    await asyncio.sleep(0.6)
+    assert session_of(alice, carol).rtt.srtt_s == pytest.approx(0.902, abs=0.01)
+    assert await alice.exchange.ask(carol.contact, Ping()) == Pong()
+    assert len(world.of(Type.INIT)) <= 4  # three sendings of one handshake, and one before
+
+
+async def test_an_answer_that_is_much_too_late_counts_for_nothing() -> None:
+    world = World()
+    alice, bob = await world.open(), await world.open()
+    world.sim.slow[bob.address] = 61.0
+    with pytest.raises(NoAnswer):
+        await alice.exchange.ask(bob.contact, Ping())
+    await asyncio.sleep(55.0)
+    alice.exchange.sweep()
+    await asyncio.sleep(10.0)
+    assert alice.exchange.sessions.sending(bob.contact) is None
+    assert alice.exchange.counts["unasked_resp"] > 0
+
+
+async def test_of_the_handshakes_given_up_only_so_many_are_remembered() -> None:
+    world = World()
+    alice = await world.open()
+    bob = await world.open()
+    world.sim.slow[bob.address] = 5.0
+    strangers = [Contact(b"\x01" * 32, Address(f"9.9.{n // 250}.{n % 250}", 9)) for n in range(300)]
+    outcomes = [alice.send(contact, Ping()) for contact in [bob.contact, *strangers]]
+    await asyncio.sleep(20.0)
+    assert all(outcome.answers == [None] for outcome in outcomes)
+    assert alice.exchange.sessions.sending(bob.contact) is None  # pushed out by the others
+
+
+async def test_a_peer_that_has_moved_away_is_measured_again() -> None:
+    world = World()
+    world.sim.latency = FixedLatency(0.001)
+    alice, bob = await acquainted(world)
+    for _ in range(10):
+        await alice.exchange.ask(bob.contact, Ping())
+    world.sim.slow[bob.address] = 0.2
+    for _ in range(20):
+        await alice.exchange.ask(bob.contact, Ping())
+    assert session_of(alice, bob).rtt.srtt_s == pytest.approx(0.2, abs=0.05)
+    world.sent.clear()
+    await alice.exchange.ask(bob.contact, Ping())
+    assert len(world.of(Type.DATA)) == 2  # nothing is sent twice any more
 
 
 async def test_a_client_remembers_to_whom_it_wrote() -> None:

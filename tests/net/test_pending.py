@@ -74,7 +74,7 @@ def test_an_ask_is_found_by_rid_by_packet_and_by_session_until_it_is_finished() 
     outcome, over = Outcome(is_sent=True), session(1)
     ask = asks.add(PEER, Ping(), on_done=outcome.on_done)
     ask.session = over
-    ask.attempt = Attempt(
+    attempt = ask.attempt = Attempt(
         transmit=lambda: None,
         give_up=lambda: None,
         on_slow=None,
@@ -92,7 +92,7 @@ def test_an_ask_is_found_by_rid_by_packet_and_by_session_until_it_is_finished() 
     asks.finish(ask, Pong())
     asks.finish(ask, None)
     assert outcome.answers == [Pong()]
-    assert stopped == [ask.attempt]
+    assert stopped == [attempt]
     assert asks.by_rid(ask.rid) is None
     assert asks.in_flight(over.remote_sid, 3) is None
     assert asks.over(over) == []

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import socket
 import time
@@ -23,6 +24,21 @@ def test_an_hour_of_sleep_takes_no_time() -> None:
     started = time.monotonic()
     assert run(main()) == 3600.0
     assert time.monotonic() - started < 1.0
+
+
+def test_a_run_collects_garbage_seldom_and_leaves_the_collector_as_it_was() -> None:
+    async def main() -> tuple[int, int, int]:
+        return gc.get_threshold()
+
+    async def fail() -> None:
+        raise LookupError
+
+    usual = gc.get_threshold()
+    assert run(main())[0] > usual[0]
+    assert gc.get_threshold() == usual
+    with pytest.raises(LookupError):
+        run(fail())
+    assert gc.get_threshold() == usual
 
 
 async def test_async_tests_run_in_virtual_time() -> None:
