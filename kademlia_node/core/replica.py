@@ -63,21 +63,36 @@ def radius(closest_distances: Sequence[int], *, copies: int, network_size: float
     Args:
         closest_distances: from the key to the nodes known nearest to it, ascending.
         copies: how many nodes shall hold each record.
-        network_size: `NetworkSize.estimate`; None leaves the decision to the distances alone. Then
-            the farthest one tells how wide a region is if the nearest are a crowd.
+        network_size: `NetworkSize.estimate`; None leaves the decision to the distances alone.
     """
     if len(closest_distances) < copies:
         return SPACE - 1
-    observed, farthest = closest_distances[copies - 1], closest_distances[-1]
-    if network_size is not None:
-        return max(observed, expected_radius(copies=copies, network_size=network_size))
-    even = copies * farthest // max(1, len(closest_distances) - 1)
-    return even if even > CROWDED * observed else observed
+    observed = closest_distances[copies - 1]
+    return max(observed, expected_radius(copies=copies, network_size=network_size))
 
 
 def expected_radius(*, copies: int, network_size: float | None) -> int:
     """Within which `copies` nodes are to be expected; 0 while the size is unknown."""
     return 0 if network_size is None else min(int(copies * SPACE / network_size), SPACE - 1)
+
+
+def size_if_crowded(key: bytes, nearest: Sequence[Contact], *, copies: int) -> float | None:
+    """How many nodes there are by the farthest of those nearest to a key, if these are a crowd.
+
+    It stands in for an estimate as long as there is none: a crowd of fewer nodes than were found
+    cannot bring the farthest of them nearer. None where all is as in an honest neighbourhood.
+
+    Args:
+        key: 32 bytes.
+        nearest: To the key, nearest first, with no gap among them, as a walk or a table has them.
+        copies: How many nodes shall hold each record.
+    """
+    if len(nearest) <= copies:
+        return None
+    size = (len(nearest) - 1) * SPACE / (nearest[-1].point ^ point(key))
+    even = expected_radius(copies=copies, network_size=size)
+    observed = nearest[copies - 1].point ^ point(key)
+    return size if even > CROWDED * observed else None
 
 
 def responsible(

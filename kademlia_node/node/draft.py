@@ -61,11 +61,12 @@ def draft_entry(author: Identity, slot: bytes, value: bytes | None) -> Draft:
 
 
 def renewed(record: Record, author: Identity | None, *, expires: int, tag: bytes) -> Record:
-    """The same version with a later expiry; a blob has no author."""
+    """The same version with a later expiry; a blob has no author. A withdrawal stays as it is."""
     header = record.header
+    if header.is_tombstone:
+        return record
     later = max(expires, header.expires)
     if author is None:
         return replace(record, header=replace(header, expires=later))
-    value = None if header.is_tombstone else record.value
-    draft = Draft(Key(header.kind, record.key), author, header.slot, value)
+    draft = Draft(Key(header.kind, record.key), author, header.slot, record.value)
     return draft.sign(seq=header.seq, expires=later, tag=tag)

@@ -17,7 +17,7 @@ from kademlia_node.core.key import Key
 from kademlia_node.core.message import FindNode
 from kademlia_node.core.neighbourhood import Found
 from kademlia_node.core.record import Record
-from kademlia_node.core.replica import choose_replicas, expected_radius
+from kademlia_node.core.replica import choose_replicas, expected_radius, size_if_crowded
 from kademlia_node.node.deposit import Deposit
 from kademlia_node.node.receipt import Receipt, Trace
 from kademlia_node.node.state import NodeState
@@ -37,7 +37,7 @@ class HandOut:
             asked all the same, and replaced if they do not take it.
         known: who held the record when we wrote it last.
         nearby: trust a walk of the last minutes to a neighbouring key.
-        on_over: told the replicas when the last of them has answered, perhaps after `run`.
+        on_over: told what came of it when the last has answered, perhaps after `run`.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class HandOut:
         acks: int | None = None,
         known: Sequence[Contact] = (),
         nearby: bool = False,
-        on_over: Callable[[Sequence[Contact]], None] = lambda _: None,
+        on_over: Callable[[Deposit], None] = lambda _: None,
     ) -> None:
         self._state = state
         self._key = key
@@ -154,7 +154,8 @@ class HandOut:
             max(state.settings.region_copies_factor * self._copies, state.settings.k)
         )
         self._paths |= {contact: walk.path_of(contact) for contact in found}
-        chosen = self._chosen_of(found)
+        crowd_size = size_if_crowded(digest, found, copies=self._copies)
+        chosen = self._chosen_of(found, crowd_size=crowd_size)
         spares = [] if self._expect_seq else [c for c in found if c not in chosen]
         await self._give_to(chosen, spares=spares, acks=self._acks_of(chosen))
 
@@ -162,7 +163,9 @@ class HandOut:
         """How far from the key the size of the network lets us expect responsible nodes."""
         return expected_radius(copies=self._copies, network_size=self._state.size.estimate)
 
-    def _chosen_of(self, found: Sequence[Contact]) -> list[Contact]:
+    def _chosen_of(
+        self, found: Sequence[Contact], *, crowd_size: float | None = None
+    ) -> list[Contact]:
         """Whom to give it to, ourselves perhaps among them."""
         state, goal = self._state, point(self._key.digest)
         candidates = {*found, state.contact} if state.is_server else set(found)
@@ -170,7 +173,7 @@ class HandOut:
             self._key.digest,
             sorted(candidates, key=lambda contact: contact.point ^ goal),
             copies=self._copies,
-            network_size=state.size.estimate,
+            network_size=state.size.estimate or crowd_size,
             factor=state.settings.region_copies_factor,
             rng=state.rng,
         )
@@ -191,7 +194,7 @@ class HandOut:
 
     def _conclude(self) -> None:
         """Reads of this key need no walk for a while."""
-        self._on_over(self.deposit.replicas)
+        self._on_over(self.deposit)
         holders = [
             Found(contact, self._paths.get(contact, 0))
             for contact in self.deposit.replicas

@@ -15,17 +15,18 @@ from collections.abc import Mapping
 from typing import Final
 
 from kademlia_node.core.identity import Identity
-from kademlia_node.core.record import Record, Verdict, supersedes
+from kademlia_node.core.record import Record
 from kademlia_node.errors import SetupError
 from kademlia_node.node.draft import renewed
 from kademlia_node.node.receipt import Receipt, StepOutcome
 from kademlia_node.node.state import NodeState
-from kademlia_node.node.write import Writer
+from kademlia_node.node.write import Writer, is_outlived
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import EXPIRY_DEFAULT_S, FORGOTTEN_AFTER_S
 from kademlia_node.store.base import Place, Published
 
 log = logging.getLogger(__name__)
+EVERYBODY: Final = 2**16  # acknowledgements to wait for: nobody waits for a renewal
 RESTING_S: Final = 3600.0  # then it is seen whether the clock has come right
 
 
@@ -74,6 +75,8 @@ class Renewer:
             if author and author not in self._authors:
                 log.warning("a publication is dropped: its author's key is not here (any more)")
                 await self._drop(published.place)
+            elif self._is_over(published):
+                await self._drop(published.place)
             elif author and self._has_lapsed(published):
                 log.warning("a publication rests: it may have been withdrawn while we were away")
                 self._state.counts["publications_resting"] += 1
@@ -81,6 +84,11 @@ class Renewer:
             else:
                 return await self._hand_out(published)
             return True
+
+    def _is_over(self, published: Published) -> bool:
+        """Whether it is a withdrawal that has lived out its time."""
+        header = published.record.header
+        return header.is_tombstone and header.expires <= self._state.wall()
 
     def _has_lapsed(self, published: Published) -> bool:
         """Whether it was not renewed for longer than a tombstone is sure to have lived."""
@@ -91,14 +99,15 @@ class Renewer:
         state, old = self._state, published.record
         author = self._authors.get(old.header.author)
         record = renewed(old, author, expires=self._writer.expiry(), tag=state.network.tag)
-        handed = await self._writer.hand_out(record)
-        receipt, newest = handed.receipt, handed.deposit.newest
-        state.count_operation("renew", receipt.trace)
-        if newest is not None and supersedes(record.header, newest) is Verdict.SHORTENED:
+        handed = await self._writer.hand_out(record, acks=EVERYBODY)
+        newest = handed.deposit.newest
+        if newest is not None and is_outlived(record.header, newest):
             sometimes(Rare.OUTLIVED)  # by a tombstone that we had not met when we wrote
             record = renewed(old, author, expires=newest.expires, tag=state.network.tag)
-            handed = await self._writer.hand_out(record)
-            receipt, newest = handed.receipt, handed.deposit.newest
+            handed = await self._writer.hand_out(record, acks=EVERYBODY)
+            newest = handed.deposit.newest
+        receipt = handed.receipt
+        state.count_operation("renew", receipt.trace)
         if newest is not None and newest.version > record.header.version:
             sometimes(Rare.PUBLICATION_OVERTAKEN)
             await self._drop(published.place)  # another device has moved on

@@ -40,7 +40,7 @@ from kademlia_node.core.message import (
     Values,
 )
 from kademlia_node.core.record import Record, clamp_blob
-from kademlia_node.core.replica import accepts
+from kademlia_node.core.replica import accepts, size_if_crowded
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.intake import Intake, Offered
@@ -201,13 +201,14 @@ class Server:
         return replace(stored, contacts=nearer)
 
     def _accepts(self, key: bytes) -> bool:
-        state = self._state
+        state, copies = self._state, self._state.network.copies
+        known = state.table.closest(key, state.settings.k)
         return state.is_server and accepts(
             key,
             state.identity.id,
-            known=state.table.closest(key, state.settings.k),
-            copies=state.network.copies,
-            network_size=state.size.estimate,
+            known=known,
+            copies=copies,
+            network_size=state.size.estimate or size_if_crowded(key, known, copies=copies),
             factor=state.settings.too_far_factor,
         )
 

@@ -17,6 +17,7 @@ from kademlia_node.core.contact import Contact
 from kademlia_node.core.key import Key
 from kademlia_node.core.record import Header, Record, Verdict, make_blob, next_seq, supersedes
 from kademlia_node.errors import Conflict, NotStored, PartlyStored
+from kademlia_node.node.deposit import Deposit
 from kademlia_node.node.draft import Draft
 from kademlia_node.node.handout import HandOut
 from kademlia_node.node.read import Reader
@@ -109,7 +110,7 @@ class Writer:
             acks=acks,
             known=self._replicas.get(place, ()),
             nearby=nearby,
-            on_over=partial(self._remember, place),
+            on_over=partial(self._on_over, record),
         )
         await handed.run()
         return handed
@@ -172,6 +173,22 @@ class Writer:
             raise PartlyStored(receipt, acks=acks)
         return receipt
 
+    def _on_over(self, record: Record, deposit: Deposit) -> None:
+        """The last replica has answered."""
+        self._remember(place_of(record), deposit.replicas)
+        if deposit.newest is not None and is_outlived(record.header, deposit.newest):
+            self._state.background.start(self._hasten(record))
+
+    async def _hasten(self, record: Record) -> None:
+        """Renew it soon: some have an earlier version that expires later, and refuse this one."""
+        place = place_of(record)
+        async with self.lock(place):
+            published = await self._publications.get(place)
+            if published is not None and published.record.header.version == record.header.version:
+                soon = self._state.wall() + self._state.settings.renew_retry_s
+                soonest = min(soon, published.renew_at)
+                await self._publications.keep(Published(published.record, soonest))
+
     def _remember(self, place: Place, replicas: Sequence[Contact]) -> None:
         self._replicas[place] = tuple(replicas)
         self._replicas.move_to_end(place)
@@ -187,6 +204,11 @@ class Writer:
     async def _shown(self, draft: Draft, newest: Header | None) -> Record | None:
         """The record that a refusal proved to be there, if anybody still shows it."""
         return None if newest is None else await self._reader.version(draft.key, newest)
+
+
+def is_outlived(header: Header, earlier: Header) -> bool:
+    """Whether another version is earlier and would still be there when this one is gone."""
+    return supersedes(header, earlier) is Verdict.SHORTENED
 
 
 def is_short(receipt: Receipt) -> bool:

@@ -82,7 +82,7 @@ class Scenario:
 
     seed: int
     nodes: int = 20
-    hours: float = 0.1
+    hours: float = 0.06
     loss: float = 0.0
     churn_s: float = 300.0
     attack: Attack | None = None
@@ -93,7 +93,7 @@ class Scenario:
     every_s: float = 4.0
 
     @classmethod
-    def drawn(cls, seed: int, *, nodes: int = 20, hours: float = 0.1) -> Scenario:
+    def drawn(cls, seed: int, *, nodes: int = 20, hours: float = 0.06) -> Scenario:
         """One of a campaign: the seed decides what goes wrong, too."""
         rng = random.Random(f"scenario {seed}")
         return cls(
@@ -312,6 +312,7 @@ class Chaos:
             await self._look()
             ills = await self._ills()
             if not ills:
+                await self._look()  # reading and mending has come up to something, too
                 return loop.time() - began
             for ill in ills:
                 self._swarm.diary.note(f"not well: {ill}")

@@ -20,6 +20,7 @@ from kademlia_node.core.replica import (
     choose_replicas,
     radius,
     responsible,
+    size_if_crowded,
 )
 
 KEY = hashlib.sha256(b"a key").digest()
@@ -118,10 +119,16 @@ def test_the_radius_reaches_the_copies_th_closest() -> None:
     assert radius([1, 2, 30, 40], copies=3, network_size=None) == 30
 
 
-def test_a_crowd_nearest_to_a_key_does_not_narrow_the_radius_of_who_knows_no_size() -> None:
-    assert radius([1, 1, 1, 900], copies=3, network_size=None) == 900
-    assert radius([1, 2, 160, 300], copies=3, network_size=None) == 160
-    assert radius([7], copies=1, network_size=None) == 7
+def test_a_crowd_nearest_to_a_key_is_seen_by_those_behind_it() -> None:
+    honest, crowd = nearest(contacts(100), KEY)[:14], nearest(contacts(50_000, seed=3), KEY)[:6]
+    assert size_if_crowded(KEY, honest, copies=5) is None
+    size = size_if_crowded(KEY, crowd + honest, copies=5)
+    assert size is not None
+    assert 70 < size < 210
+    within = responsible(KEY, crowd + honest, copies=5, network_size=size)
+    assert 1 <= len(set(within) & set(honest)) <= 6
+    assert responsible(KEY, crowd + honest, copies=5, network_size=None) == crowd[:5]
+    assert size_if_crowded(KEY, crowd[:5], copies=5) is None
 
 
 def test_the_radius_is_no_smaller_than_an_average_neighbourhood() -> None:

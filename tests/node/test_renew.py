@@ -461,18 +461,19 @@ async def test_a_newer_version_elsewhere_ends_it() -> None:
 async def test_an_earlier_withdrawal_does_not_outlive_what_was_set_after_it() -> None:
     """Found by simulation (chaos, seed 58): a tombstone lives longer, and kept out the value."""
     async with Neighbourhood(settings=HOURLY) as here:
-        await here.grow(5)
-        node, *others = here.nodes
-        receipt = await node.set("colour", b"blue")
-        cut = here.sim.partition([node.address])
-        await node.withdraw("colour")
+        await here.grow(8)
+        by_distance = nearest(here.nodes[0].key_of("colour"), here.nodes)
+        one_side, other_side = by_distance[::2], by_distance[1::2]
+        cut = here.sim.partition([node.address for node in one_side])
         await asyncio.sleep(60.0)
-        await others[0].set("colour", b"red")
+        await one_side[0].withdraw("colour")
+        await asyncio.sleep(60.0)
+        receipt = await other_side[0].set("colour", b"red")
         cut.heal()
-        await asyncio.sleep(3 * HOUR)  # by now the withdrawal has reached all whom it concerns
+        await asyncio.sleep(3 * HOUR)
         for reader in here.nodes:
             assert await reader.get("colour") == b"red"
-        for holder in nearest(receipt.key, here.nodes)[: PRIVATE.copies]:
+        for holder in by_distance[: PRIVATE.copies]:
             (record,) = await here.held(holder, receipt.key)
             assert record.value == b"red"
 

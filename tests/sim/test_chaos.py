@@ -1,0 +1,151 @@
+"""Campaigns in which all is well, and planted bugs that no campaign may miss."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kademlia_node.core.contact import Contact
+from kademlia_node.core.record import Record
+from kademlia_node.core.routing import RoutingTable
+from kademlia_node.node.mend import Mender
+from kademlia_node.settings import EXPIRY_DEFAULT_S
+from kademlia_node.sim.attack import Attack
+from kademlia_node.sim.chaos import Scenario, run_scenario
+from kademlia_node.store.base import Answer, Outcome
+from kademlia_node.store.memory import MemoryStore
+
+ROOT = Path(__file__).parents[2]
+QUICK = Scenario(seed=3, nodes=12, hours=0.05, churn_s=300.0, tiny=False, disks=False)
+BUSY = replace(QUICK, nodes=16, hours=0.1, churn_s=100.0, every_s=2.0)
+
+
+# --- Nothing is wrong -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_chaos_ends_well(seed: int) -> None:
+    outcome = run_scenario(replace(QUICK, seed=seed, disks=True, tiny=True))
+    assert outcome.violation is None
+    assert outcome.story == ()
+    assert len(outcome.digest) == 64
+    assert outcome.done.total() > 20
+    assert len(outcome.rare) > 10
+    assert 300.0 <= outcome.healed_after_s <= 900.0
+
+
+def test_progress_is_told_to_the_end() -> None:
+    told: list[float] = []
+    outcome = run_scenario(QUICK, on_progress=told.append)
+    assert told == sorted(told)
+    assert told[-1] > outcome.virtual_s - 120.0
+
+
+@pytest.mark.parametrize("attack", list(Attack))
+def test_every_attack_is_survived(attack: Attack) -> None:
+    outcome = run_scenario(replace(QUICK, hours=0.02, attack=attack, churn_s=0.0))
+    assert outcome.violation is None
+
+
+def campaign(*options: str, hash_seed: str = "0", timeout_s: float = 300.0) -> str:
+    command = [sys.executable, "-m", "scripts.simulation", "campaign", *options]
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    ran = subprocess.run(
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=timeout_s,
+        check=False,
+    )
+    printed = ran.stdout.decode()
+    assert ran.returncode == 0, printed
+    return printed
+
+
+@pytest.mark.net  # starts processes, which virtual time cannot wait for
+def test_a_few_seeds_are_well_and_the_same_whatever_the_hash_seed() -> None:
+    """Faults, churn, attackers, disks and tiny limits are all on, as each seed draws them."""
+    options = "--seeds=4", "--first=101", "--nodes=12", "--hours=0.03"
+    runs = [campaign(*options, hash_seed=seed) for seed in ("1", "2")]
+    digests = {line for run in runs for line in run.splitlines() if "digest" in line}
+    assert len(digests) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.net
+def test_two_hundred_seeds_are_well_and_take_every_rare_path() -> None:
+    campaign("--seeds=200", timeout_s=1800.0)
+
+
+# --- Planted bugs ---------------------------------------------------------------------------------
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def inexact_closest(patch: pytest.MonkeyPatch) -> None:
+    """The second nearest is left out now and then."""
+    honest = RoutingTable.closest
+
+    def closest(self: RoutingTable, target: bytes, count: int, **options: Any) -> list[Contact]:
+        found = honest(self, target, count + 1, **options)
+        if target[0] % 8 == 0:
+            del found[1:2]
+        return found[:count]
+
+    patch.setattr(RoutingTable, "closest", closest)
+
+
+def repair_that_prolongs(patch: pytest.MonkeyPatch) -> None:
+    """Whoever mends a blob gives it as long as if it were new."""
+    honest = Mender.on_read
+
+    def on_read(self: Mender, record: Record, *rest: Any) -> None:
+        later = record.header.expires + EXPIRY_DEFAULT_S  # which storers clamp to theirs
+        if not record.header.author:
+            record = replace(record, header=replace(record.header, expires=later))
+        honest(self, record, *rest)
+
+    patch.setattr(Mender, "on_read", on_read)
+
+
+def store_that_loses(patch: pytest.MonkeyPatch) -> None:
+    """One of sixteen records is acknowledged and not filed."""
+    honest = MemoryStore.put
+
+    async def put(self: MemoryStore, record: Record, **options: Any) -> Answer:
+        if record.header.value_hash[0] % 16 == 0:
+            return Answer(Outcome.STORED, None)
+        return await honest(self, record, **options)
+
+    patch.setattr(MemoryStore, "put", put)
+
+
+@pytest.mark.parametrize(
+    ("plant", "rule"),
+    [
+        (inexact_closest, "5. inexact closest"),
+        (repair_that_prolongs, "4. prolonged life"),
+        (store_that_loses, "1. lost acknowledged write"),
+    ],
+)
+def test_a_planted_bug_is_caught_and_told_with_its_story(
+    plant: Plant, rule: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    outcomes = (run_scenario(replace(BUSY, seed=seed)) for seed in range(1, 6))
+    outcome = next((one for one in outcomes if one.violation is not None), None)
+    assert outcome is not None, "five seeds did not notice it"
+    assert outcome.violation is not None
+    assert outcome.violation.startswith(rule)
+    assert outcome.digest == ""
+    assert outcome.story[-1].endswith(f"VIOLATION {outcome.violation}")
+    assert len(outcome.story) > 1
