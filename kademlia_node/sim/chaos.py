@@ -42,10 +42,10 @@ from kademlia_node.sim.workload import Workload
 
 HOUR_S: Final = 3600.0
 LOOK_EVERY_S: Final = 20.0  # safety is looked at so often, and after every operation
-HEAL_MIN_S: Final = 300.0  # then everything was renewed: a partition's writes find their places
+HEAL_MIN_S: Final = 160.0  # then everything was renewed: a partition's writes find their places
 HEAL_EVERY_S: Final = 120.0  # between two looks at liveness, which cost more than all before
 LOOKUP_EVERY_S: Final = 1.0  # in such a look: tiny limits on handshakes are limits per second
-HEAL_MAX_S: Final = 900.0  # three renewals
+HEAL_MAX_S: Final = 900.0  # seven renewals
 READERS: Final = 2
 STORY_S: Final = 60.0  # of the timeline, before a violation
 COMMIT_EVERY: Final = (1, 1, 4, 32)  # half of the swarms have disks that forget nothing
@@ -56,7 +56,7 @@ ATTACKERS: Final = 0.2  # of the nodes
 STRIKES_PER_S: Final = 2.0  # of each attacker; more is for those who study one attack
 
 # Renewals so frequent that they are part of every run, and of its healing.
-BRISK: Final = Settings(renew_after_s=240.0, renew_every_s=10.0, renew_retry_s=30.0)
+BRISK: Final = Settings(renew_after_s=120.0, renew_every_s=10.0, renew_retry_s=30.0)
 
 Progress = Callable[[float], None]
 """Is told the virtual seconds of the run so far."""

@@ -88,7 +88,7 @@ TINY: Final[Mapping[str, tuple[Any, ...]]] = {
     "sweep_s": (5.0,),
     "join_retry_s": (0.5,),
     "join_retry_max_s": (4.0,),
-    "renew_after_s": (60.0, 300.0),
+    "renew_after_s": (60.0, 90.0),
     "renew_every_s": (5.0,),
     "renewals_at_once": (1, 2),
     "renew_pause_s": (0.2,),
