@@ -74,13 +74,29 @@ class Survey:
     no_success_p50_s: float | None
 
 
-async def survey(swarm: Swarm, *, count: int, rng: random.Random, k: int = 20) -> Survey:
-    """Make `count` lookups, one after the other, and compare each with the oracle."""
+async def survey(
+    swarm: Swarm, *, count: int, rng: random.Random, k: int = 20, at_once: int = 1
+) -> Survey:
+    """Make `count` lookups of random targets from random nodes, and compare each with the oracle.
+
+    Args:
+        swarm: Whose honest nodes make them.
+        count: How many.
+        rng: Draws nodes and targets.
+        k: How many nodes a lookup is to find.
+        at_once: How many are under way; in a large swarm they hardly meet.
+    """
     outcomes = []
-    for _ in range(count):
-        outcome = await judged_lookup(swarm, rng.choice(swarm.alive), rng.randbytes(32), k=k)
-        if outcome is not None:
-            outcomes.append(outcome)
+
+    async def look(count: int) -> None:
+        for _ in range(count):
+            outcome = await judged_lookup(swarm, rng.choice(swarm.alive), rng.randbytes(32), k=k)
+            if outcome is not None:
+                outcomes.append(outcome)
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(at_once):
+            tasks.create_task(look((count + number) // at_once))
     return summary(outcomes, nodes=len(swarm.alive), k=k)
 
 

@@ -18,18 +18,19 @@ from scripts.simulation.weather import Figures, Weather, loss_option, simulate, 
 @weather_options(nodes=1000, latency="k", settle_s=300.0, with_loss=False)
 @loss_option(several=True)
 @click.option("--lookups", "count", type=click.IntRange(1), default=1000, help="How many.")
+@click.option("--at-once", type=click.IntRange(1), default=1, help="Lookups under way.")
 @click.option(
     "--session-seeding/--no-session-seeding",
     default=True,
     help="Whether everyone a node has a session with may start its lookups.",
 )
 def lookups(
-    weather: Weather, *, losses: Sequence[float], count: int, session_seeding: bool
+    weather: Weather, *, losses: Sequence[float], count: int, at_once: int, session_seeding: bool
 ) -> None:
     """Lookups of random targets from random nodes, held against the true closest.
 
-    They are made one after the other, `--lookups` of them at each loss. Nodes join under the first
-    one; whenever it changes, they settle once more.
+    `--lookups` of them are made at each loss. Nodes join under the first one; whenever it changes,
+    they settle once more.
     """
     rng = random.Random(weather.seed)
 
@@ -39,7 +40,7 @@ def lookups(
             if surveys:
                 swarm.network.loss = loss
                 await asyncio.sleep(weather.settle_s)
-            result = await survey(swarm, count=count, rng=rng)
+            result = await survey(swarm, count=count, rng=rng, at_once=at_once)
             surveys.append({"loss": loss, **asdict(result)})
         return {"session_seeding": session_seeding, "surveys": surveys}
 
