@@ -23,12 +23,15 @@ from tests.protocol.examples import COMMAND, COOKIE_SECRETS, DOCUMENT, MESSAGES,
 from tests.protocol.second_implementation import (
     agreement,
     derive,
+    digest_versions,
     mac,
     open_data,
     read_handshake,
     read_manifest,
     read_page,
+    read_prefix,
     sha256,
+    tell_digests,
     to_edwards,
     to_montgomery,
     verify_record,
@@ -200,6 +203,25 @@ def test_snapshot_of_a_topic_is_read_by_the_second_implementation(printed: Print
     assert (short[150:], value) == (b"short", b"here")
     tag, key = printed("open_network/tag"), printed("topic/key")
     verify_record(tag, key, short, b"here")
+
+
+def test_digests_are_those_of_the_second_implementation(printed: Printed) -> None:
+    assert read_prefix(*msgpack.unpackb(printed("messages/DIGEST"))[2:]) == ""
+    assert read_prefix(*msgpack.unpackb(printed("messages/DIGEST.deeper"))[2:]) == "b12"
+    assert msgpack.unpackb(printed("messages/DIGEST.nothing"))[2:] == [0, tell_digests({})]
+    few = {
+        printed("entry/key"): digest_versions([printed("entry/header")]),
+        printed("blob/key"): digest_versions([printed("blob/header")]),
+        printed("topic/key"): digest_versions(
+            [header for header, _ in read_page(printed("topic/page"))]
+        ),
+    }
+    assert msgpack.unpackb(printed("messages/DIGEST.listed"))[2:] == [3, tell_digests(few)]
+    many = {}
+    for value in map(bytes, zip(range(256), strict=True)):
+        header = b"\x01" + bytes(9) + struct.pack(">I", 1) + sha256(value)
+        many[sha256(b"\x01", value)] = digest_versions([header])
+    assert msgpack.unpackb(printed("messages/DIGEST.branch"))[2:] == [256, tell_digests(many)]
 
 
 def test_key_has_one_text_form(printed: Printed) -> None:

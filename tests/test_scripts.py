@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from scripts.simulation.__main__ import Simulations
+from kademlia_node.rare import Rare
+from kademlia_node.sim.attack import Attack
+from kademlia_node.sim.chaos import Outcome, Scenario
+from scripts.simulation import chaos as chaos_commands
+from scripts.simulation.__main__ import Simulations, main
 
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.net  # starts processes, which virtual time cannot wait for
@@ -120,3 +127,146 @@ def test_a_content_outlives_a_holder_and_its_reader() -> None:
     told = figures("_bench", "content", "--size=4000000")
     assert told["hash_equal"]
     assert 0 < told["pieces_fetched_after_it"] < told["pieces"]
+
+
+# --- Chaos ----------------------------------------------------------------------------------------
+
+SHORT = ("--nodes=8", "--hours=0.02")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
+    """The scenarios that are to be run, instead of running them; odd seeds break a rule."""
+    scenarios: list[Scenario] = []
+
+    def pretend(scenario: Scenario, **_: object) -> Outcome:
+        scenarios.append(scenario)
+        if scenario.seed % 2 == 0:
+            return Outcome(scenario=scenario, digest="d1", virtual_s=1800.0)
+        return Outcome(scenario=scenario, violation="2. invented value: 7", story=["so", "it was"])
+
+    monkeypatch.setattr(chaos_commands, "run_scenario", pretend)
+    monkeypatch.setattr(chaos_commands, "ProcessPoolExecutor", ThreadPoolExecutor)
+    return scenarios
+
+
+def test_a_seed_and_its_options_are_one_run_and_one_command_gives_it_again() -> None:
+    options = (*SHORT, "--no-tiny", "--churn=120", "--latency=lan", "--attack=forget")
+    told = figures("simulation", "5", *options)
+    scenario = Scenario(
+        seed=5,
+        nodes=8,
+        hours=0.02,
+        churn_s=120.0,
+        attack=Attack.FORGET,
+        latency="lan",
+        tiny=False,
+    )
+    assert told["scenario"] == asdict(scenario) | {"attack": "forget"}
+    assert (told["violation"], told["story"]) == (None, [])
+    assert sum(told["done"].values()) > 5
+    assert told["datagrams"] > 1000
+    assert set(told["rare"].values()).isdisjoint({0})
+    program, *again = shlex.split(chaos_commands.replay(scenario))
+    assert program == "scripts/simulate"
+    assert figures("simulation", *again)["digest"] == told["digest"]
+    assert figures("simulation", *again, "--loss=0.1")["digest"] != told["digest"]
+
+
+def test_a_run_tells_people_what_goes_wrong_and_that_all_is_well() -> None:
+    told = ran("simulation", "chaos", "2", *SHORT, "--no-disks")
+    assert told.returncode == 0, told.stderr
+    lines = [line.split() for line in told.stdout.splitlines()]
+    for line in (["seed", "2"], ["nodes", "8"], ["disks", "False"], ["tiny", "True"]):
+        assert line in lines
+    assert told.stdout.splitlines()[-1].startswith("All is well, ")
+
+
+@pytest.mark.parametrize(
+    ("option", "changed"),
+    [
+        ("--nodes=30", {"nodes": 30}),
+        ("--hours=2.5", {"hours": 2.5}),
+        ("--loss=0.25", {"loss": 0.25}),
+        ("--churn=0", {"churn_s": 0.0}),
+        ("--attack=forget", {"attack": Attack.FORGET}),
+        ("--latency=skewed", {"latency": "skewed"}),
+        ("--no-faults", {"faults": False}),
+        ("--no-disks", {"disks": False}),
+        ("--no-tiny", {"tiny": False}),
+        ("--every=0.5", {"every_s": 0.5}),
+        ("--json", {}),
+    ],
+)
+def test_each_option_of_chaos_reaches_the_scenario(
+    asked: list[Scenario], option: str, changed: dict[str, Any]
+) -> None:
+    assert CliRunner().invoke(main, ["4", option]).exit_code == 0
+    assert asked == [Scenario(seed=4, **changed)]
+
+
+@pytest.mark.parametrize("option", ["--nodes=7", "--hours=-1", "--loss=1.1", "--every=0"])
+def test_what_cannot_be_run_is_refused(asked: list[Scenario], option: str) -> None:
+    assert CliRunner().invoke(main, ["4", option]).exit_code == 2
+    assert asked == []
+
+
+def test_the_command_for_a_replay_parses_back_to_its_scenario(asked: list[Scenario]) -> None:
+    drawn = [Scenario.drawn(seed, nodes=8 + seed, hours=1 / (seed + 3)) for seed in range(60)]
+    assert {scenario.attack for scenario in drawn} == {None, *Attack}
+    for scenario in drawn:
+        CliRunner().invoke(main, shlex.split(chaos_commands.replay(scenario))[1:])
+    assert asked == drawn
+
+
+def test_a_broken_rule_is_told_with_its_story_and_the_command_that_replays_it(
+    asked: list[Scenario],
+) -> None:
+    told = CliRunner().invoke(main, ["7", "--no-tiny"])
+    assert told.exit_code == 1
+    again = f"Again: {chaos_commands.replay(Scenario(seed=7, tiny=False))}"
+    assert told.stdout.splitlines()[-4:] == ["so", "it was", "", again]
+    told = CliRunner().invoke(main, ["7", "--json"])
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["violation"] == "2. invented value: 7"
+    assert len(asked) == 2
+
+
+def test_a_campaign_is_the_same_whatever_the_number_of_processes() -> None:
+    sizes = ("--seeds=2", *SHORT)
+    told = figures("simulation", "campaign", *sizes, "--jobs=2")
+    assert (told["seeds"], told["violations"]) == (2, 0)
+    assert told["operations"] > 5
+    assert told["datagrams"] > 1000
+    assert told["virtual_hours"] >= 0.1
+    alone = figures("simulation", "campaign", *sizes, "--jobs=1")
+    assert alone | {"elapsed_s": 0} == told | {"elapsed_s": 0}
+    others = figures("simulation", "campaign", *sizes, "--jobs=2", "--first=2")
+    assert others["digest"] != told["digest"]
+
+
+def test_a_campaign_names_each_seed_that_fails_and_how_to_run_it_again(
+    asked: list[Scenario],
+) -> None:
+    told = CliRunner().invoke(
+        main, ["campaign", "--seeds=4", "--first=10", "--nodes=9", "--hours=0.5", "--json"]
+    )
+    assert told.exit_code == 1
+    assert json.loads(told.stdout)["violations"] == 2
+    drawn = [Scenario.drawn(seed, nodes=9, hours=0.5) for seed in range(10, 14)]
+    assert sorted(asked, key=lambda scenario: scenario.seed) == drawn
+    for scenario in drawn:
+        is_told = f"seed {scenario.seed}: 2. invented value: 7" in told.stderr
+        assert is_told == (chaos_commands.replay(scenario) in told.stderr) == scenario.seed % 2
+
+
+@pytest.mark.usefixtures("asked")
+def test_rare_paths_are_demanded_of_long_campaigns_or_when_asked_for() -> None:
+    calm = CliRunner().invoke(main, ["campaign", "--seeds=1", "--first=2"])
+    assert (calm.exit_code, "never taken: " in calm.stderr) == (0, False)
+    strict = CliRunner().invoke(main, ["campaign", "--seeds=1", "--first=2", "--marks"])
+    assert (strict.exit_code, strict.stderr.count("never taken: ")) == (1, len(Rare))
+    count = chaos_commands.SEEDS_FOR_ALL_MARKS
+    for seeds, demanded in ((count - 1, 0), (count, len(Rare))):
+        told = CliRunner().invoke(main, ["campaign", f"--seeds={seeds}"])
+        assert told.stderr.count("never taken: ") == demanded

@@ -1,16 +1,22 @@
 """What peers say to each other: requests and responses as frozen values.
 
 Every request names its response. How they become bytes is `codec`; what a node answers is
-`node.serve`. Opcodes 8 to 11 are reserved: DIGEST, LEAVING, WATCH, NOTIFY.
+`node.serve`. Opcodes 10 and 11 are reserved: WATCH, NOTIFY.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Final
 
 from kademlia_node.core.contact import Contact
+from kademlia_node.core.ids import ID_BYTES
 from kademlia_node.core.record import Header
+from kademlia_node.settings import VALUES_BYTES_MAX
+
+DIGEST_BYTES: Final = 8
+DIGEST_KEYS_MAX: Final = VALUES_BYTES_MAX // (ID_BYTES + DIGEST_BYTES)  # it shapes all digests
 
 
 class Op(IntEnum):
@@ -23,6 +29,8 @@ class Op(IntEnum):
     STORE = 5
     PROBE = 6
     CHUNK = 7
+    DIGEST = 8
+    LEAVING = 9
 
 
 class ErrorCode(IntEnum):
@@ -189,6 +197,52 @@ class Chunked:
 
 
 @dataclass(frozen=True, slots=True)
+class Digest:
+    """What do you hold under the keys that begin so? Answered by `Digests`.
+
+    `prefix` is 0 to 64 hexadecimal digits, in lower case.
+    """
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A key, and 8 bytes that stand for the versions of all records held under it."""
+
+    key: bytes
+    versions: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """What is held under a prefix; see `core.digest`.
+
+    `count` is the number of keys. Up to DIGEST_KEYS_MAX of them are listed in `held`, sorted. Of
+    more, `children` has the 16 digests of the prefix with one more digit, 8 bytes each, zeros where
+    nothing is held.
+    """
+
+    count: int
+    children: tuple[bytes, ...] = ()
+    held: tuple[Held, ...] = ()
+
+    def pack(self) -> bytes:
+        """All of it but the count: 128 bytes, or 40 for each key."""
+        return b"".join(self.children) + b"".join(row.key + row.versions for row in self.held)
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """I am going away: ask me no more, and name me to nobody. Answered by `Left`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Farewell."""
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An error: the request was not carried out."""
 
@@ -196,8 +250,8 @@ class Refused:
     detail: str
 
 
-Request = Ping | Identify | FindNode | FindValue | Store | Probe | Chunk
-Response = Pong | Identified | Nodes | Values | Stored | Probed | Chunked | Refused
+Request = Ping | Identify | FindNode | FindValue | Store | Probe | Chunk | Digest | Leaving
+Response = Pong | Identified | Nodes | Values | Stored | Probed | Chunked | Digests | Left | Refused
 
 HARMLESS = (Ping, FindNode, FindValue)
 """The requests that may ride in an INIT, before the sender's address is confirmed."""

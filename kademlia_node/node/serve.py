@@ -20,12 +20,14 @@ from kademlia_node.core.limiter import KeyedLimiter
 from kademlia_node.core.message import (
     Chunk,
     Chunked,
+    Digest,
     ErrorCode,
     FindNode,
     FindValue,
     Identified,
     Identify,
     Item,
+    Leaving,
     Nodes,
     Ping,
     Pong,
@@ -101,6 +103,8 @@ class Server:
                 reply(Identified(self._reach.card()))
             case Probe():
                 self._reach.on_probe(asker, request, reply)
+            case Digest() | Leaving():
+                reply(Refused(ErrorCode.UNKNOWN_OP, "not yet"))
 
     def _give(self, asker: Asker, request: Chunk, reply: Reply) -> None:
         if (at_hand := self._state.contents.at_hand(asker.contact, request)) is not None:

@@ -53,6 +53,8 @@ DISK_FAILURES_MAX: Final = 20  # of one disk in a run
 DISK_OPERATIONS: Final = 2000  # among so many
 LOST_DISKS: Final = 0.1  # share of the crashes
 ATTACKERS: Final = 0.2  # of the nodes
+ATTACK_AFTER: Final = 0.25  # of the chaos phase, when there is something to attack
+AIMED: Final = frozenset({Attack.SYBIL_HIDE, Attack.SYBIL_LIE})  # at a record, the others at all
 STRIKES_PER_S: Final = 2.0  # of each attacker; more is for those who study one attack
 
 # Renewals so frequent that they are part of every run, and of its healing.
@@ -190,6 +192,7 @@ class Chaos:
             writers=self._writers,
             every_s=scenario.every_s,
         )
+        self._assault: Assault | None = None
         self._outcome = Outcome(scenario=scenario, done=self._work.done, failed=self._work.failed)
 
     async def run(self) -> Outcome:
@@ -219,8 +222,6 @@ class Chaos:
         self._swarm.network.loss = self._scenario.loss
         async with AsyncExitStack() as ending:
             await ending.enter_async_context(self._watched())
-            if self._scenario.attack is not None:
-                await ending.enter_async_context(await self._attack(self._scenario.attack))
             if self._scenario.churn_s > 0.0:
                 churn = self._swarm.churn(
                     mean_session_s=self._scenario.churn_s,
@@ -232,6 +233,9 @@ class Chaos:
                 tasks.create_task(self._work.run(duration_s))
                 if self._scenario.faults:
                     tasks.create_task(self._break_network(duration_s))
+                if self._scenario.attack is not None:
+                    after_s = ATTACK_AFTER * duration_s
+                    tasks.create_task(self._attack(self._scenario.attack, after_s=after_s))
 
     @asynccontextmanager
     async def _watched(self) -> AsyncIterator[None]:
@@ -253,11 +257,14 @@ class Chaos:
             raise Violation("7. unexpected error", self._complaints[0])
         await self._watch.look()
 
-    async def _attack(self, attack: Attack) -> Assault:
+    async def _attack(self, attack: Attack, *, after_s: float) -> None:
+        """Let attackers in; Sybils gather around something that was written."""
         count = max(1, int(ATTACKERS * self._scenario.nodes))
         rng = self._fresh_rng()
-        key = rng.choice(self._watch.oracle.items).key if self._watch.oracle.items else None
-        return await launch(
+        await asyncio.sleep(after_s)
+        items = self._watch.oracle.items
+        key = rng.choice(items).key if items and attack in AIMED else None
+        self._assault = await launch(
             attack, self._swarm, count=count, rng=rng, target=key, rate_per_s=STRIKES_PER_S
         )
 
@@ -296,6 +303,8 @@ class Chaos:
         """End what goes wrong, and bring everybody back."""
         self._swarm.diary.note("the chaos has ended")
         self._swarm.network.loss = 0.0
+        if self._assault is not None:
+            await self._assault.end()
         for store in self._disks():
             store.fails_at = frozenset()
         for node in list(self._swarm.nodes):

@@ -9,7 +9,7 @@ while (liveness) is not known here; see `sim.chaos`.
 3. Of what was written a disk holds nothing else than its true values.
 4. No replica expires later than its author has ever asked for: whoever repairs extends no life.
 5. `Node.closest` gives exactly the nearest of `Node.contacts`.
-6. Tables and sessions stay within their limits, and nobody is in their own table.
+6. Sessions stay within their limits, and nobody is in their own table.
 """
 
 from __future__ import annotations

@@ -26,14 +26,17 @@ from kademlia_node.sim.attack import Attack
 from kademlia_node.sim.chaos import HEAL_MIN_S, HOUR_S, Outcome, Scenario, run_scenario
 
 DEFAULTS: Final = Scenario(seed=0)
+HOURS_MAX: Final = 24 * 365.0  # nobody waits for more
 SWITCHES: Final = ("faults", "disks", "tiny")
 SEEDS_FOR_ALL_MARKS: Final = 100  # fewer runs cannot be expected to take every rare path
 
 
 @click.command()
-@click.argument("seed", type=int)
+@click.argument("seed", type=click.IntRange(0))
 @click.option("--nodes", type=click.IntRange(8), default=DEFAULTS.nodes, help="Honest ones.")
-@click.option("--hours", type=click.FloatRange(0), default=DEFAULTS.hours, help="Of chaos.")
+@click.option(
+    "--hours", type=click.FloatRange(0, HOURS_MAX), default=DEFAULTS.hours, help="Of chaos."
+)
 @click.option("--loss", type=click.FloatRange(0, 1), default=DEFAULTS.loss, help="Besides faults.")
 @click.option(
     "--churn", "churn_s", type=click.FloatRange(0), default=DEFAULTS.churn_s,
@@ -107,9 +110,11 @@ def replay(scenario: Scenario) -> str:
 
 @click.command()
 @click.option("--seeds", "count", type=click.IntRange(1), default=20, help="How many runs.")
-@click.option("--first", type=int, default=1, help="Seed of the first.")
+@click.option("--first", type=click.IntRange(0), default=1, help="Seed of the first.")
 @click.option("--nodes", type=click.IntRange(8), default=DEFAULTS.nodes, help="Of each run.")
-@click.option("--hours", type=click.FloatRange(0), default=DEFAULTS.hours, help="Of each chaos.")
+@click.option(
+    "--hours", type=click.FloatRange(0, HOURS_MAX), default=DEFAULTS.hours, help="Of each chaos."
+)
 @click.option("--jobs", type=click.IntRange(1), help="Processes; by default one for each core.")
 @click.option(
     "--marks/--no-marks", default=None,

@@ -17,14 +17,21 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Capabilities
 from kademlia_node.core.key import Kind
 from kademlia_node.core.message import (
+    DIGEST_BYTES,
+    DIGEST_KEYS_MAX,
     Chunk,
     Chunked,
+    Digest,
+    Digests,
     ErrorCode,
     FindNode,
     FindValue,
+    Held,
     Identified,
     Identify,
     Item,
+    Leaving,
+    Left,
     Nodes,
     Ping,
     Pong,
@@ -86,6 +93,11 @@ items = st.lists(st.builds(Item, headers, values), max_size=8).map(tuple)
 snapshots = st.one_of(st.none(), st.builds(Snapshot, ids, st.integers(1, 2**32 - 1)))
 optional_headers = st.one_of(st.none(), headers)
 statuses = st.sampled_from(StoreStatus)
+digests = st.binary(min_size=DIGEST_BYTES, max_size=DIGEST_BYTES)
+listed = st.lists(st.builds(Held, ids, digests), max_size=DIGEST_KEYS_MAX).map(
+    lambda held: Digests(len(held), held=tuple(held))
+)
+branches = st.lists(digests, min_size=15, max_size=15).map(lambda some: (*some, b"\1" * 8))
 
 requests: st.SearchStrategy[Request] = st.one_of(
     st.just(Ping()),
@@ -95,6 +107,8 @@ requests: st.SearchStrategy[Request] = st.one_of(
     st.builds(Store, ids, headers, values, optional_u64),
     st.builds(Probe, st.one_of(st.none(), st.builds(Contact, keys, addresses))),
     st.builds(Chunk, ids, u32),
+    st.builds(Digest, st.text("0123456789abcdef", max_size=64)),
+    st.just(Leaving()),
 )
 responses: st.SearchStrategy[Response] = st.one_of(
     st.just(Pong()),
@@ -104,6 +118,9 @@ responses: st.SearchStrategy[Response] = st.one_of(
     st.builds(Stored, statuses, optional_headers, contacts, st.integers(0, 255)),
     st.builds(Probed, st.booleans()),
     st.builds(Chunked, st.one_of(st.none(), st.binary(max_size=CHUNK_BYTES))),
+    listed,
+    st.builds(Digests, st.integers(DIGEST_KEYS_MAX + 1, 2**32 - 1), branches),
+    st.just(Left()),
     st.builds(Refused, u64, st.text(st.characters(max_codepoint=127), max_size=DETAIL_BYTES_MAX)),
 )
 rids = st.integers(0, RID_MAX)
@@ -124,6 +141,7 @@ BLOB = Header(kind=Kind.BLOB, expires=2, length=5, value_hash=bytes(32))
 REQUESTS: list[Request] = [
     Ping(),
     Identify(),
+    Leaving(),
     FindNode(b"t" * 32),
     FindValue(b"k" * 32),
     FindValue(b"k" * 32, b"s" * 32),
@@ -133,6 +151,8 @@ REQUESTS: list[Request] = [
     Probe(),
     Probe(CONTACT),
     Chunk(b"c" * 32, 63),
+    Digest(""),
+    Digest("3fa"),
 ]
 RESPONSES: list[Response] = [
     Pong(),
@@ -146,6 +166,9 @@ RESPONSES: list[Response] = [
     Probed(accepted=True),
     Chunked(b"piece"),
     Chunked(None),
+    Digests(1, held=(Held(b"k" * 32, b"versions"),)),
+    Digests(1000, children=(b"children",) * 16),
+    Left(),
     Refused(ErrorCode.BUSY, "later"),
 ]
 
@@ -213,6 +236,15 @@ def test_messages_on_the_wire() -> None:
     assert codec.encode_request(5, Chunk(b"c" * 32, 63)).hex() == "940705c420" + "63" * 32 + "3f"
     assert codec.encode_response(5, Chunked(b"piece")).hex() == "93cc8705c4057069656365"
     assert codec.encode_response(5, Chunked(None)).hex() == "93cc8705c0"
+    assert codec.encode_request(5, Digest("")).hex() == "94080500c400"
+    assert codec.encode_request(5, Digest("3fa")).hex() == "9408050cc4023fa0"
+    assert codec.encode_response(5, Digests(0)).hex() == "94cc880500c400"
+    held = Digests(1, held=(Held(b"k" * 32, b"versions"),))
+    assert codec.encode_response(5, held).hex() == "94cc880501c428" + "6b" * 32 + b"versions".hex()
+    branch = Digests(1000, children=(b"children",) * 16)
+    assert codec.encode_response(5, branch).hex() == "94cc8805cd03e8c480" + b"children".hex() * 16
+    assert codec.encode_request(5, Leaving()).hex() == "920905"
+    assert codec.encode_response(5, Left()).hex() == "92cc8905"
     assert codec.encode_response(5, Values((), 0, None, ())).hex() == "97cc84059000c4000090"
     refused = Stored(StoreStatus.BAD, reason=Reason.WRONG_KEY)
     assert codec.encode_response(5, refused).hex() == "96cc850507c09006"
@@ -237,7 +269,7 @@ def test_unknown_fields_at_the_end_of_openings_replies_and_items_are_ignored() -
     assert decoded == (5, Values((), 1, None, (Item(BLOB, b"value"),)))
 
 
-@pytest.mark.parametrize("op", [0, *range(8, 0x80)])
+@pytest.mark.parametrize("op", [0, *range(10, 0x80)])
 def test_an_unknown_request_can_be_refused(op: int) -> None:
     with pytest.raises(UnfitRequest) as unfit:
         codec.decode_message(packed(op, 77, "whatever"))
@@ -245,7 +277,7 @@ def test_an_unknown_request_can_be_refused(op: int) -> None:
     assert refusal_arrives(unfit.value)
 
 
-@pytest.mark.parametrize("request_", REQUESTS[2:], ids=kind_of)
+@pytest.mark.parametrize("request_", REQUESTS[3:], ids=kind_of)
 def test_a_known_request_with_wrong_fields_can_be_refused(request_: Request) -> None:
     fields = fields_of(request_)
     for spoilt in (fields[:-1], [*fields[:2], 1.5, *fields[3:]]):
@@ -260,7 +292,7 @@ def refusal_arrives(unfit: UnfitRequest) -> bool:
     return codec.decode_message(codec.encode_response(unfit.rid, refused)) == (unfit.rid, refused)
 
 
-@pytest.mark.parametrize("op", [0x80, *range(0x88, 0xFF), 0x100, 2**64 - 1])
+@pytest.mark.parametrize("op", [0x80, *range(0x8A, 0xFF), 0x100, 2**64 - 1])
 def test_an_unknown_response_is_met_with_silence(op: int) -> None:
     with pytest.raises(MalformedMessage) as malformed:
         codec.decode_message(packed(op, 77))
@@ -327,6 +359,22 @@ def decoded_or_none(decode: Callable[[bytes], Any], payload: bytes) -> Any:
         (0x84, 5, [], 1, b"", 64, []),
         (0x84, 5, [], 1, None, 0, []),
         (0x84, 5, [], 1, b"s" * 32, 2**32, []),
+        (8, 5, 260, bytes(33)),
+        (8, 5, 7, b"a"),
+        (8, 5, 8, b""),
+        (8, 5, 8, b"ab"),
+        (8, 5, 4, b"\x31"),
+        (8, 5, 0, None),
+        (8, 5, False, b""),
+        (0x88, 5, 1, bytes(39)),
+        (0x88, 5, 1, bytes(80)),
+        (0x88, 5, 0, bytes(40)),
+        (0x88, 5, DIGEST_KEYS_MAX + 1, bytes(40 * (DIGEST_KEYS_MAX + 1))),
+        (0x88, 5, DIGEST_KEYS_MAX, b"children" * 16),
+        (0x88, 5, 1000, bytes(128)),
+        (0x88, 5, 1000, b"children" * 15),
+        (0x88, 5, 2**32, b"children" * 16),
+        (0x88, 5, 0, None),
         (0x87, 5, bytes(CHUNK_BYTES + 1)),
         (0x87, 5, False),
         (7, 5, b"short", 0),
@@ -475,7 +523,7 @@ def test_mutated_messages_are_malformed_or_mean_what_they_say() -> None:
 
 @pytest.mark.parametrize(
     ("request_fields", "code"),
-    [([9, 5], ErrorCode.UNKNOWN_OP), ([3, 5, b"short"], ErrorCode.MALFORMED)],
+    [([10, 5], ErrorCode.UNKNOWN_OP), ([3, 5, b"short"], ErrorCode.MALFORMED)],
 )
 def test_an_opening_that_cannot_be_carried_out_comes_with_its_refusal(
     request_fields: list[object], code: ErrorCode

@@ -13,7 +13,9 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.message import (
     HARMLESS,
     Chunk,
+    Digest,
     FindNode,
+    Leaving,
     Op,
     Probe,
     Request,
@@ -31,6 +33,8 @@ ANSWERS = {  # Op -> its request and its response
     Op.STORE: (message.Store, message.Stored),
     Op.PROBE: (message.Probe, message.Probed),
     Op.CHUNK: (message.Chunk, message.Chunked),
+    Op.DIGEST: (message.Digest, message.Digests),
+    Op.LEAVING: (message.Leaving, message.Left),
 }
 
 
@@ -50,17 +54,24 @@ def test_every_request_names_its_response(op: Op) -> None:
 
 
 def test_numbers_on_the_wire_never_change() -> None:
-    assert [op.value for op in Op] == [1, 2, 3, 4, 5, 6, 7]
+    assert [op.value for op in Op] == list(range(1, 10))
     assert [code.value for code in message.ErrorCode] == [1, 2, 3, 4]
     assert [status.value for status in StoreStatus] == list(range(9))
 
 
 def test_whoever_is_not_confirmed_may_only_read_little() -> None:
-    assert set(get_args(Request)) - set(HARMLESS) == {message.Identify, Store, Probe, Chunk}
+    confirmed = set(get_args(Request)) - set(HARMLESS)
+    assert confirmed == {message.Identify, Store, Probe, Chunk, Digest, Leaving}
 
 
 def test_messages_are_frozen_values() -> None:
-    for kind in (*get_args(Request), *get_args(Response), message.Item, message.Snapshot):
+    for kind in (
+        *get_args(Request),
+        *get_args(Response),
+        message.Item,
+        message.Snapshot,
+        message.Held,
+    ):
         assert is_dataclass(kind)
         assert kind.__hash__ is not None, f"{kind} is not frozen"
     find = FindNode(bytes(32))

@@ -16,13 +16,20 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Capabilities, sign_card
 from kademlia_node.core.key import Kind
 from kademlia_node.core.message import (
+    DIGEST_BYTES,
+    DIGEST_KEYS_MAX,
     HARMLESS,
     Chunk,
     Chunked,
+    Digest,
+    Digests,
     FindNode,
     FindValue,
+    Held,
     Identified,
     Identify,
+    Leaving,
+    Left,
     Nodes,
     Ping,
     Pong,
@@ -114,7 +121,10 @@ REQUESTS: list[Request] = [
     Store(KEY, LARGEST.header, LARGEST.value, U64_MAX),
     Probe(IPV6),
     Chunk(KEY, U32_MAX),
+    Digest(KEY.hex()),
+    Leaving(),
 ]
+FULL_LEAF = Digests(DIGEST_KEYS_MAX, held=(Held(KEY, KEY[:DIGEST_BYTES]),) * DIGEST_KEYS_MAX)
 RESPONSES: list[Response] = [
     Pong(),
     Identified(CARD.pack()),
@@ -124,6 +134,9 @@ RESPONSES: list[Response] = [
     Stored(StoreStatus.BAD, LARGEST.header, NEARER, 255),
     Probed(accepted=True),
     Chunked(bytes(CHUNK_BYTES)),
+    FULL_LEAF,
+    Digests(U32_MAX, children=(KEY[:DIGEST_BYTES],) * 16),
+    Left(),
     Refused(U64_MAX, "x" * codec.DETAIL_BYTES_MAX),
 ]
 IN_A_RESP = (Pong, Nodes, Values, Refused)
@@ -192,6 +205,11 @@ def test_a_chunk_is_as_long_as_its_name_says_and_fits_with_room_to_spare() -> No
     assert PACKET_BYTES_MAX - len(data(Chunked(bytes(CHUNK_BYTES)))) > 100
     with pytest.raises(MalformedMessage):
         codec.decode_message(codec.encode_response(1, Chunked(bytes(CHUNK_BYTES + 1))))
+
+
+def test_so_many_keys_are_listed_with_their_digests_as_fit_beside_a_little_spare_room() -> None:
+    spare = PACKET_BYTES_MAX - len(data(FULL_LEAF))
+    assert 0 <= spare < 2 * (len(KEY) + DIGEST_BYTES)
 
 
 # --- Values are fitted ----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from kademlia_node.core.network import Network
 from kademlia_node.core.packet import Type
 from kademlia_node.core.suite import STANDARD
 from kademlia_node.errors import NoAnswer
-from kademlia_node.sim import NullSuite
+from kademlia_node.sim import FixedLatency, NullSuite
 from tests.net.peers import NETWORK, RTT_S, SETTINGS, Sent, World, settings
 
 VICTIM = Address("9.9.9.9", 9)
@@ -312,6 +312,18 @@ async def test_a_call_that_needed_a_cookie_takes_two_round_trips_and_teaches_non
     assert asyncio.get_running_loop().time() - started == pytest.approx(2 * RTT_S)
     assert len(carol.exchange.rtts) == 1
     assert len(alice.exchange.rtts) == 0
+
+
+async def test_whoever_demands_a_cookie_is_given_the_time_of_a_second_round_trip() -> None:
+    """Found by simulation: the first one had used up what a stranger is given."""
+    world = World()
+    carol, alice = await world.open(host="9.9.9.1"), await world.open(host="9.9.9.2")
+    bob = await world.open(settings=settings(handshakes_per_prefix_per_s=1.0))
+    await carol.exchange.ask(bob.contact, Ping())
+    world.sim.latency = FixedLatency(0.45)  # two of 0.9 s do not fit into 1.5 s
+    outcome = alice.send(bob.contact, Ping(), proved=False)
+    await asyncio.sleep(1.9)
+    assert outcome.answers == [Pong()]
 
 
 # --- An honest peer at an address of which somebody lied ------------------------------------------

@@ -10,12 +10,14 @@ import hashlib
 import random
 import re
 import textwrap
+from itertools import groupby
 from pathlib import Path
 from types import ModuleType
 
 from kademlia_node import settings
-from kademlia_node.core import codec, handshake, lookup, packet, replica, session
+from kademlia_node.core import codec, handshake, lookup, message, packet, replica, session
 from kademlia_node.core.contact import Address, Contact, pack_address
+from kademlia_node.core.digest import Trie, versions_digest
 from kademlia_node.core.handshake import Admitted, Doorkeeper, Opening
 from kademlia_node.core.identity import Capabilities, Identity, sign_card
 from kademlia_node.core.invite import Invite
@@ -24,12 +26,16 @@ from kademlia_node.core.manifest import Manifest, Piece
 from kademlia_node.core.message import (
     Chunk,
     Chunked,
+    Digest,
+    Digests,
     ErrorCode,
     FindNode,
     FindValue,
     Identified,
     Identify,
     Item,
+    Leaving,
+    Left,
     Nodes,
     Ping,
     Pong,
@@ -119,7 +125,17 @@ def page_of(*records: Record) -> bytes:
     return paginator.finish() or b""
 
 
-PAGE = page_of(announced(b"long", b"there" * 200), announced(b"short", b"here"))
+def held(*records: Record) -> Trie:
+    """The digests of what is held; records of one key are neighbours."""
+    trie = Trie()
+    for key, under in groupby(records, key=lambda record: record.key):
+        trie.set(key, versions_digest(record.header for record in under))
+    return trie
+
+
+ANNOUNCED = announced(b"long", b"there" * 200), announced(b"short", b"here")
+BYTES = [make_blob(bytes([n]), expires=WALL) for n in range(256)]
+PAGE = page_of(*ANNOUNCED)
 MANIFEST = Manifest((Piece(hashlib.sha256(PAGE).digest(), len(PAGE)),))
 SNAPSHOT = Snapshot(MANIFEST.hash, len(MANIFEST.pack()))
 CARD = sign_card(
@@ -160,6 +176,13 @@ MESSAGES: dict[str, Request | Response] = {
     "CHUNK": Chunk(SNAPSHOT.hash, 0),
     "CHUNK.answer": Chunked(MANIFEST.pack()),
     "CHUNK.lacking": Chunked(None),
+    "DIGEST": Digest(""),
+    "DIGEST.listed": held(ENTRY, BLOB, *ANNOUNCED).summary(""),
+    "DIGEST.branch": held(*BYTES).summary(""),
+    "DIGEST.deeper": Digest("b12"),
+    "DIGEST.nothing": Digests(0),
+    "LEAVING": Leaving(),
+    "LEAVING.answer": Left(),
     "error": Refused(ErrorCode.BUSY, "too many requests"),
 }
 
@@ -310,17 +333,21 @@ def print_examples() -> str:
 # --- The limits, read from the code ---------------------------------------------------------------
 
 ELSEWHERE: tuple[tuple[ModuleType, str, str], ...] = (
+    (message, "DIGEST_BYTES", "of a digest"),
+    (message, "DIGEST_KEYS_MAX", "keys listed in an answer to DIGEST; of more, digests are told"),
     (codec, "RID_MAX", "the highest rid"),
     (codec, "DETAIL_BYTES_MAX", "of the text of an error"),
     (codec, "CARD_BYTES_MAX", "of a node card in an answer to IDENTIFY"),
     (session, "REPLAY_WINDOW", "counters below the highest one heard that are still taken"),
     (handshake, "PREFIXES_MAX", "prefixes whose INITs are counted"),
+    (dial, "LATE_MAX", "handshakes given up whose RESP still counts"),
     (dial, "COOKIES_MAX", "RETRYs heeded per handshake"),
     (exchange, "RESETS_MAX", "times one request is begun anew after a RESET"),
     (write, "WRITES_MAX", "tries of a write that meets newer versions"),
     (lookup, "ADDRESSES_MAX", "addresses of one ID that a lookup tries"),
     (replica, "ESTIMATES_MIN", "estimates before the size of the network counts as known"),
     (replica, "ESTIMATES_MAX", "latest estimates whose median is the size of the network"),
+    (replica, "CROWDED", "times nearer than an even spread are the nearest of a crowd"),
 )
 
 

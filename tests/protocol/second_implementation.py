@@ -145,6 +145,34 @@ def read_page(page: bytes) -> list[tuple[bytes, bytes | None]]:
     return items
 
 
+def read_prefix(bits: int, packed: bytes) -> str:
+    """Section 9: a prefix, as the hexadecimal digits that a key must begin with."""
+    return packed.hex()[: bits // 4]
+
+
+def digest_versions(headers: list[bytes]) -> bytes:
+    """Section 9: of all records of one key."""
+    told = b""
+    for header in headers:
+        told += bytes([len(header)]) + header[:2] + header[10:86] + header[150:]
+    return sha256(told)[:8]
+
+
+def tell_digests(held: dict[bytes, bytes]) -> bytes:
+    """Section 9: the last field of an answer to DIGEST, from keys and digests of their versions."""
+    return tell_below(sorted((key.hex(), key + versions) for key, versions in held.items()), 0)
+
+
+def tell_below(rows: list[tuple[str, bytes]], depth: int) -> bytes:
+    if len(rows) <= 27:
+        return b"".join(row for _, row in rows)
+    told = b""
+    for digit in "0123456789abcdef":
+        below = tell_below([row for row in rows if row[0][depth] == digit], depth + 1)
+        told += sha256(below)[:8] if below else bytes(8)
+    return told
+
+
 def verify_record(tag: bytes, key: bytes, header: bytes, value: bytes) -> None:
     """Section 11; raises InvalidSignature."""
     kind, flags, expires, length, value_hash = struct.unpack_from(">BBQI32s", header)

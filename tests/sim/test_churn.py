@@ -67,6 +67,23 @@ async def test_the_share_of_crashes_is_as_set(crash_share: float) -> None:
     assert (churn.crashes > 0, churn.stops > 0) == (crash_share == 1.0, crash_share == 0.0)
 
 
+@pytest.mark.parametrize("loss_share", [0.0, 0.4, 1.0])
+async def test_a_share_of_the_crashes_costs_the_disk_as_well(loss_share: float) -> None:
+    async with Swarm(nodes=6, seed=2, latency=LAN) as swarm:
+        for node in swarm.nodes:
+            await node.put(node.id)
+        async with swarm.churn(
+            mean_session_s=60.0, mean_absence_s=10.0, crash_share=1.0, loss_share=loss_share
+        ) as churn:
+            await asyncio.sleep(1200.0)
+        told = [event.text for event in swarm.diary.between(0.0, float("inf"))]
+        machines = [swarm.machine(node) for node in swarm.nodes]
+    lost = [text.split()[1] for text in told if text.endswith("loses its disk")]
+    assert churn.crashes > 60
+    assert len(lost) == pytest.approx(loss_share * churn.crashes, rel=0.3)
+    assert {str(m.number) for m in machines if m.store_since > 60.0} == set(lost)
+
+
 async def test_after_the_block_nobody_comes_or_goes() -> None:
     async with Swarm(nodes=6, seed=2, latency=LAN) as swarm:
         async with swarm.churn(mean_session_s=60.0, mean_absence_s=60.0):

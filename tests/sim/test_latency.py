@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kademlia_node.core.contact import Address
 from kademlia_node.sim.latency import (
     HOME_RTT_S,
+    LATENCIES,
     REGION_RTT_S,
     AsymmetricLatency,
     FixedLatency,
@@ -89,3 +90,24 @@ def test_asymmetry_differs_from_pair_to_pair_and_reaches_its_skew() -> None:
     assert min(delays) == pytest.approx(0.05, rel=0.05)
     assert max(delays) == pytest.approx(0.15, rel=0.05)
     assert latency(A, B) != AsymmetricLatency(FixedLatency(0.1), 8, skew=0.5)(A, B)
+
+
+@pytest.mark.parametrize("name", LATENCIES)
+def test_a_model_made_by_its_name_depends_on_the_seed_alone(name: str) -> None:
+    def delays(seed: int) -> list[float]:
+        model = LATENCIES[name](seed)
+        return [model(A, Address(host, 1)) for host in HOSTS[:50]]
+
+    assert delays(7) == delays(7)
+    assert min(delays(7)) > 0.0
+    is_drawn = name not in {"lan", "wan"}
+    assert (delays(7) != delays(8)) == (len(set(delays(7))) > 1) == is_drawn
+
+
+def test_the_names_say_what_the_models_are() -> None:
+    models = {name: make(7) for name, make in LATENCIES.items()}
+    assert models["k"] == LogNormalLatency(7)
+    assert models["w"] == RegionLatency(7)
+    assert models["skewed"] == AsymmetricLatency(LogNormalLatency(7), 7)
+    assert 2 * models["lan"](A, B) <= 0.001
+    assert 2 * models["wan"](A, B) == pytest.approx(0.156)  # the median of model K
