@@ -75,6 +75,11 @@ class Rare(Enum):
     READ_REPAIRED = "a node that should hold what was read did not, and was given it"
     NOT_AGREED = "fewer holders agreed on a version than the reader wanted"
 
+    # Repair
+    REPAIRED = "a neighbour held what was ours to hold as well, and we took it"
+    REPAIR_CUT_SHORT = "a neighbour that we learnt from was so slow that we broke off"
+    REPAIR_LIED = "a neighbour told something false of what it holds: we do not ask it for a while"
+
     # Contents
     CHUNK_ASKED_AGAIN = "a chunk did not come and was asked for once more"
     HOLDER_LACKS = "one who was to give a content does not have it"
@@ -87,6 +92,9 @@ class Rare(Enum):
 
     # Life
     JOIN_FAILED = "nobody answered when we wanted to join: we knock again later"
+    LOOKED_AROUND_AGAIN = "our uplink was dead, or we have slept: we looked around once more"
+    NETWORKS_REUNITED = "a peer that had been lost was in a network that we did not know"
+    LEFT_BEHIND = "a node had to leave before all that it held was in other hands"
 
 
 _counting: Final[list[Counter[Rare]]] = []

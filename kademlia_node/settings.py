@@ -8,7 +8,10 @@ network must agree on (its name, secret, copies and puzzle) is `core.network.Net
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, get_args
+
+Republish = Literal["difference", "hourly", "never"]
+"""How holders keep up the copies of what they hold: as `node.repair` does, or `node.republish`."""
 
 # --- The wire -------------------------------------------------------------------------------------
 
@@ -150,17 +153,41 @@ class Settings:
     probe_keys_max: int = 1024  # prefixes and hosts that those limits remember
     address_votes: int = 15  # prefixes whose word on where we are is counted
     probe_s: float = 600.0  # a client asks again whether strangers can reach it
-    liveness_s: float = 300.0  # the quietest contact is pinged when it was silent this long
+    liveness_s: float = 300.0  # a contact near us, or a new one, is pinged when silent this long
+    liveness_share: float = 0.25  # of the time it was up, if that is longer; see `core.routing`
+    liveness_max_s: float = 3600.0  # but no longer: others are told of it meanwhile
     check_every_s: float = 15.0  # so that 8 pings at a time go round 160 contacts in 5 minutes
     checks_per_run: int = 8  # contacts pinged at once
     sweep_s: float = 60.0  # expired records and idle sessions
     join_retry_s: float = 2.0  # first pause while no bootstrap answers; doubles up to a minute
     join_retry_max_s: float = 60.0  # a network that comes up finds us within this time
+    rejoin_look_s: float = 10.0  # whether our uplink is back, or we have slept: costs nothing
+    slept_s: float = 120.0  # on the wall clock, when less was to pass: look around again
+    lost_max: int = 128  # contacts that fell silent and are tried again, some 200 bytes each
+    lost_look_s: float = 10.0  # whether one of them was heard: costs nothing
+    lost_every_s: float = 120.0  # one is tried, sooner if we know fewer than k: 8 bytes a second
+    lost_at_once: int = 8  # are tried at once when one turned out to be in another network
+    leave_s: float = 60.0  # for handing over what we hold when we leave for good
+    leave_page: int = 256  # records under way at once meanwhile, 16 MB at most
+    farewell_s: float = 0.5  # for telling those who know us that we go; nobody waits longer
+    farewells_at_once: int = 32  # told at a time: 40 KB of handshakes at most
     renew_after_s: float = 22 * 3600.0  # of EXPIRY_DEFAULT_S; jittered by a tenth
     renew_every_s: float = 60.0  # what has become due meanwhile is renewed
     renewals_at_once: int = 8  # the next ones follow after renew_pause_s: no storm after a pause
     renew_pause_s: float = 1.0  # and other chores have their turn
     renew_retry_s: float = 300.0  # a renewal that nobody took is tried again
+    republish: Republish = "difference"  # how holders keep copies up
+    repair_every_s: float = 60.0  # one neighbour is asked what it holds; twice copies take turns
+    repair_brisk_s: float = 5.0  # the same, while the neighbourhood has news
+    repair_requests_max: int = 64  # DIGESTs in one round; the next ones go on from there
+    repair_pulls_max: int = 256  # keys pulled in one round, some 300 KB unless values are long
+    repair_bytes_max: int = 8 * 2**20  # pulled in one round beside what comes inline
+    repair_at_once: int = 8  # requests to the neighbour under way
+    repair_max_s: float = 60.0  # then a round ends; what is undone comes in the next ones
+    repair_memory_max: int = 16384  # prefixes looked into, of all neighbours; 300 bytes each
+    repair_shun_s: float = 3600.0  # a neighbour that lied is not asked again for so long
+    republish_s: float = 3600.0  # "hourly": Kademlia, sections 2.3 and 2.5
+    republish_every_s: float = 60.0  # "hourly": what has become due meanwhile is handed out
     many_at_once: int = 16  # records that put_many and get_many have under way
     save_peers_s: float = 300.0  # a killed daemon loses at most the peers of so long
 
@@ -169,3 +196,5 @@ class Settings:
             raise ValueError("renew_after_s leaves no time to renew before EXPIRY_DEFAULT_S")
         if min(self.k, self.paths, self.parallel, self.reads, self.sends_max) < 1:
             raise ValueError("k, paths, parallel, reads and sends_max are at least 1")
+        if self.republish not in get_args(Republish):
+            raise ValueError(f"republish is one of {', '.join(get_args(Republish))}")

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 
 from kademlia_node.rare import Rare
 from kademlia_node.sim.attack import Attack
-from kademlia_node.sim.chaos import Outcome, Scenario
+from kademlia_node.sim.scenario import Result, Scenario
 from scripts.simulation import chaos as chaos_commands
 from scripts.simulation.__main__ import Simulations, main
 
@@ -139,11 +139,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Scenario]:
     """The scenarios that are to be run, instead of running them; odd seeds break a rule."""
     scenarios: list[Scenario] = []
 
-    def pretend(scenario: Scenario, **_: object) -> Outcome:
+    def pretend(scenario: Scenario, **_: object) -> Result:
         scenarios.append(scenario)
         if scenario.seed % 2 == 0:
-            return Outcome(scenario=scenario, digest="d1", virtual_s=1800.0)
-        return Outcome(scenario=scenario, violation="2. invented value: 7", story=["so", "it was"])
+            return Result(scenario=scenario, digest="d1", virtual_s=1800.0)
+        return Result(scenario=scenario, violation="2. invented value: 7", story=["so", "it was"])
 
     monkeypatch.setattr(chaos_commands, "run_scenario", pretend)
     monkeypatch.setattr(chaos_commands, "ProcessPoolExecutor", ThreadPoolExecutor)

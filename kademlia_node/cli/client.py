@@ -129,6 +129,10 @@ class ControlClient:
         """See `Verbs`."""
         return await self._call("POST", "restore", body=_path_body(path), timeout=PATIENT)
 
+    async def leave(self, within_s: float | None) -> Json:
+        """See `Verbs`."""
+        return await self._call("POST", "leave", query={"within_s": within_s}, timeout=PATIENT)
+
     async def _call(self, method: str, *path: str, **content: Any) -> Json:
         answer: Json = await self._request(method, *path, **content)
         return answer

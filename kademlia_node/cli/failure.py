@@ -20,6 +20,7 @@ EXIT_CODES: Final = {
     "NoAnswer": 1,
     "PeerRefused": 1,
     "NoDaemon": 3,
+    "HTTPServiceUnavailable": 3,  # there is one, but it is ending
 }
 EXIT_SETUP: Final = 2
 

@@ -10,6 +10,7 @@ from kademlia_node.cli import view
 from kademlia_node.cli.backup import backup
 from kademlia_node.cli.failure import EXIT_CODES, EXIT_SETUP, view_of
 from kademlia_node.cli.keeping import forget, published
+from kademlia_node.cli.leave import leave
 from kademlia_node.cli.options import JSON_KEY
 from kademlia_node.cli.run import run
 from kademlia_node.cli.verbs import VERBS
@@ -73,5 +74,5 @@ def main() -> None:
     """
 
 
-for verb in (run, *VERBS, published, forget, backup):
+for verb in (run, *VERBS, published, forget, backup, leave):
     main.add_command(verb)

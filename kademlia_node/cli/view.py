@@ -161,4 +161,5 @@ def _costs(cost: Json) -> str:
 
 def _runs(chore: Json) -> str:
     runs, age_s = counted(chore["runs"], "run"), chore["last_run_s_ago"]
-    return runs if age_s is None else f"{runs}, the last {age_s:.0f} s ago"
+    did = "" if chore["last_run_did"] is None else f": did {chore['last_run_did']}"
+    return runs if age_s is None else f"{runs}, the last {age_s:.0f} s ago{did}"

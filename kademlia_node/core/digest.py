@@ -27,7 +27,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -46,12 +46,29 @@ def versions_digest(headers: Iterable[Header]) -> bytes:
     Args:
         headers: of the records under the key, tombstones included, sorted by (author, slot).
     """
-    hashed = hashlib.sha256()
+    versions = Versions()
     for header in headers:
+        versions.add(header)
+    return versions.digest()
+
+
+class Versions:
+    """The same for whoever does not have all headers of a key at once."""
+
+    __slots__ = ("_hashed",)
+
+    def __init__(self) -> None:
+        self._hashed = hashlib.sha256()
+
+    def add(self, header: Header) -> None:
+        """The next one, in order of (author, slot)."""
         packed = header.pack()
-        hashed.update(bytes([len(packed)]))
-        hashed.update(packed[:2] + packed[10:86] + packed[150:])  # neither expires nor signature
-    return hashed.digest()[:DIGEST_BYTES]
+        self._hashed.update(bytes([len(packed)]))
+        self._hashed.update(packed[:2] + packed[10:86] + packed[150:])  # no expires, no signature
+
+    def digest(self) -> bytes:
+        """Of those added so far: 8 bytes."""
+        return self._hashed.digest()[:DIGEST_BYTES]
 
 
 def digest_of(summary: Digests) -> bytes:
@@ -112,6 +129,10 @@ class Trie:
 
     def __len__(self) -> int:
         return self._root.count
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The keys, sorted."""
+        return (row[:ID_BYTES] for row in self._root.rows_below())
 
     def get(self, key: bytes) -> bytes | None:
         """The digest of the versions held under a key; None if nothing is."""
@@ -236,8 +257,11 @@ class Reconciliation:
         prefix: str,
         requests_max: int,
         at_once: int,
+        concerns_us: Callable[[str], bool] = lambda _: True,
     ) -> None:
+        """Begin to compare; nothing is asked of deeper prefixes that do not concern us."""
         self._trie = trie
+        self._concerns_us = concerns_us
         self._memory = memory
         self._peer_id = peer_id
         self._requests_left = requests_max
@@ -253,6 +277,11 @@ class Reconciliation:
     def is_over(self) -> bool:
         """No answer is awaited, and nothing more will be asked."""
         return not (self._asked or self._may_ask)
+
+    @property
+    def ran_out(self) -> bool:
+        """More should have been asked of a peer that answers: the next comparison goes on."""
+        return self.is_over and bool(self._to_ask) and not (self.lied or self._silent)
 
     @property
     def _may_ask(self) -> bool:
@@ -284,8 +313,11 @@ class Reconciliation:
             if self._trie.get(held.key) != held.versions:
                 self.differing.append(held.key)
         for digit, child in zip(DIGITS, answer.children, strict=False):
-            if child != NOTHING and not self._is_settled(prefix + digit, child):
-                self._to_ask.append(prefix + digit)
+            below = prefix + digit
+            if child == NOTHING or not self._concerns_us(below):
+                continue
+            if not self._is_settled(below, child):
+                self._to_ask.append(below)
 
     def on_failure(self, request: Digest) -> None:
         """The peer did not answer, or refused: it is asked no more."""

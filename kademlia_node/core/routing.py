@@ -8,7 +8,12 @@ wider than k; every contact of the smallest subtree around us that holds k is ke
 The table refuses to know packets, pings and proofs. Its caller adds a contact only when that
 contact has just shown its key and address, and strikes it when a request stayed unanswered. A
 contact is live while it has no strike, and no newcomer ever displaces a live one. Chores ask
-`due_checks` whom to ping and `stale_buckets` where to look up.
+`due_checks` whom to ping, `stale_buckets` where to look up, and `lost` who was dropped and may be
+back.
+
+Whoever has been up for long will stay for long: the longer a node has been up, the more likely it
+is to be up an hour later (Kademlia, section 2.2 and figure 1, from the Gnutella traces of Saroiu et
+al., 2002). There it is the reason to keep old contacts; here also to check them ever more seldom.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from dataclasses import dataclass, field
 
 from kademlia_node.core.contact import Contact, is_local, prefix, subnet
 from kademlia_node.core.ids import ID_BYTES, point
+from kademlia_node.core.lost import LostContacts
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import ID_BITS, Settings
 
@@ -27,8 +33,10 @@ from kademlia_node.settings import ID_BITS, Settings
 @dataclass(slots=True)
 class _Entry:
     contact: Contact
-    check_at: float  # when a ping is worth its bytes, unless something is heard before
+    since: float  # up from then on, with no silence that we noticed
+    heard: float
     strikes: int = 0
+    retry_at: float = 0.0  # with strikes, or while our uplink is in doubt: when to ping again
 
 
 @dataclass(slots=True)
@@ -54,6 +62,7 @@ class RoutingTable:
         self._buckets: list[_Bucket] = []  # grows to the deepest bucket ever used
         self._per_prefix: Counter[bytes] = Counter()  # over the whole table, without local hosts
         self._silent: set[bytes] = set()  # contacts of the table struck since anyone was heard
+        self.lost = LostContacts(settings.lost_max)
 
     # --- What was heard, and what was not -----------------------------------------------------
 
@@ -67,14 +76,16 @@ class RoutingTable:
         if contact.point == self._own:
             return False
         self._silent.clear()
-        check_at = now + self._settings.liveness_s
         bucket = self._bucket(self._depth(contact.point))
         known = bucket.entries.get(contact.id)
         if known is None:
-            return self._admit(bucket, _Entry(contact, check_at))
+            self.lost.on_heard(contact)
+            return self._admit(bucket, _Entry(contact, since=now, heard=now))
         if known.contact.address != contact.address and not self._move(bucket, known, contact):
             return False
-        known.check_at = check_at
+        if known.strikes:
+            known.since = now
+        known.heard = known.retry_at = now
         known.strikes = 0
         return True
 
@@ -90,7 +101,7 @@ class RoutingTable:
             return
         bucket.replacements.pop(contact_id, None)
         entry = bucket.entries.get(contact_id)
-        if entry is None or (entry.strikes and now < entry.check_at):
+        if entry is None or (entry.strikes and now < entry.retry_at):
             return
         self._silent.add(contact_id)
         if self.uplink_down:
@@ -99,21 +110,25 @@ class RoutingTable:
             entry.strikes += 1
         if entry.strikes >= self._settings.strikes_max:
             sometimes(Rare.CONTACT_DROPPED)
-            self._drop(bucket, entry)
+            self._lose(bucket, entry)
             self._promote(bucket)
         else:
             doublings = max(entry.strikes - 1, 0)
-            entry.check_at = now + self._settings.strike_backoff_s * 2**doublings
+            entry.retry_at = now + self._settings.strike_backoff_s * 2**doublings
 
     def remove(self, contact_id: bytes) -> None:
-        """Forget a contact that said it leaves; a replacement takes its place."""
+        """Take out a contact that said it leaves; a replacement takes its place.
+
+        It may only be going for a while, so it counts as lost; said again, it is forgotten.
+        """
+        self.lost.forget(contact_id)
         bucket = self._find(contact_id)
         if bucket is None:
             return
         bucket.replacements.pop(contact_id, None)
         entry = bucket.entries.get(contact_id)
         if entry is not None:
-            self._drop(bucket, entry)
+            self._lose(bucket, entry)
             self._promote(bucket)
 
     @property
@@ -170,17 +185,32 @@ class RoutingTable:
     def due_checks(self, now: float, limit: int) -> list[Contact]:
         """At most `limit` contacts worth a ping, the longest overdue first.
 
-        Those are contacts silent for `liveness_s`, and struck ones whose back-off has ended. A
-        contact stays due until it is added or struck.
+        Those are struck ones whose back-off has ended, and contacts that nothing was heard of for
+        `liveness_s`; or, beyond those nearest to us, for `liveness_share` of the time they were up
+        before, if that is longer. A contact stays due until it is added or struck.
         """
+        near_depth = self._near_depth()
         due = [
-            entry
+            (check_at, entry.contact)
             for bucket in self._buckets
             for entry in bucket.entries.values()
-            if entry.check_at <= now
+            if (check_at := self._check_at(entry, is_near=bucket.depth >= near_depth)) <= now
         ]
-        due.sort(key=lambda entry: entry.check_at)
-        return [entry.contact for entry in due[:limit]]
+        due.sort(key=lambda one: one[0])
+        return [contact for _, contact in due[:limit]]
+
+    def _check_at(self, entry: _Entry, *, is_near: bool) -> float:
+        """Who should hold what rests on the nearest: the death of one of these is to be seen soon.
+
+        So is one of whom nothing is known but that it was heard once.
+        """
+        if entry.retry_at > entry.heard:
+            return entry.retry_at
+        pause_s = self._settings.liveness_s
+        if not is_near:
+            earned_s = self._settings.liveness_share * (entry.heard - entry.since)
+            pause_s = max(pause_s, min(earned_s, self._settings.liveness_max_s))
+        return entry.heard + pause_s
 
     def stale_buckets(self, now: float) -> list[int]:
         """Buckets with no lookup for `refresh_s`, from 0 to the deepest that has contacts.
@@ -259,7 +289,7 @@ class RoutingTable:
                 self._wait(bucket, newcomer)
                 return False
             sometimes(Rare.CONTACT_DISPLACED)
-            self._drop(bucket, worst)
+            self._lose(bucket, worst)
         self._insert(bucket, newcomer)
         return True
 
@@ -284,6 +314,11 @@ class RoutingTable:
     def _insert(self, bucket: _Bucket, entry: _Entry) -> None:
         bucket.entries[entry.contact.id] = entry
         self._count(entry.contact, 1)
+
+    def _lose(self, bucket: _Bucket, entry: _Entry) -> None:
+        """Drop a contact that may come back."""
+        self._drop(bucket, entry)
+        self.lost.on_lost(entry.contact, up_s=entry.heard - entry.since)
 
     def _drop(self, bucket: _Bucket, entry: _Entry) -> None:
         del bucket.entries[entry.contact.id]

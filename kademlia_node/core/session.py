@@ -8,7 +8,7 @@ which session to send with and which one to forget.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import chain, takewhile
 
 from kademlia_node.core import packet
@@ -132,7 +132,7 @@ class SessionTable:
         self._by_sid: OrderedDict[bytes, Session] = OrderedDict()  # least recently heard first
         self._sending: dict[Peer, Session] = {}
         self._superseded: OrderedDict[bytes, Session] = OrderedDict()  # first come, first out
-        self._per_prefix: dict[bytes, int] = {}  # how many of them, no zeros
+        self._by_prefix: dict[bytes, list[Session]] = {}  # mostly of one
         self._half_open: OrderedDict[bytes, Session] = OrderedDict()  # the oldest first
 
     def __len__(self) -> int:
@@ -190,9 +190,9 @@ class SessionTable:
         if self._by_sid.pop(session.local_sid, None) is None:
             return
         here = prefix(session.peer.address.host)
-        self._per_prefix[here] -= 1
-        if not self._per_prefix[here]:
-            del self._per_prefix[here]
+        self._by_prefix[here].remove(session)
+        if not self._by_prefix[here]:
+            del self._by_prefix[here]
         if self._sending.get(_peer(session.peer)) is session:
             del self._sending[_peer(session.peer)]
 
@@ -215,18 +215,20 @@ class SessionTable:
         host = session.peer.address.host
         here = prefix(host)
         self._by_sid[session.local_sid] = session
-        self._per_prefix[here] = self._per_prefix.get(here, 0) + 1
+        neighbours = self._by_prefix.setdefault(here, [])
+        neighbours.append(session)
         current = self._sending.get(_peer(session.peer))
         if current is not None:
             old = current if self._preferred(session, current) else session
             self._superseded[old.local_sid] = old
         if session.local_sid not in self._superseded:
             self._sending[_peer(session.peer)] = session
-        crowded = self._per_prefix[here] > self._settings.sessions_per_prefix_max
+        crowded = len(neighbours) > self._settings.sessions_per_prefix_max
         if crowded and not is_local(host):
-            self._evict(lambda one: prefix(one.peer.address.host) == here, sparing=session)
+            heard_first = sorted(neighbours, key=lambda one: (self._in_use(one), one.heard))
+            self._evict(heard_first, sparing=session)
         if len(self._by_sid) > self._settings.sessions_max:
-            self._evict(lambda _: True, sparing=session)
+            self._evict(chain(self._superseded.values(), self._by_sid.values()), sparing=session)
 
     def _preferred(self, new: Session, current: Session) -> bool:
         """The newer one; of two begun at once, the one begun by the smaller ID, on both sides."""
@@ -236,16 +238,18 @@ class SessionTable:
         sometimes(Rare.SESSIONS_CROSSED)
         return new.initiated == (self._own_id < new.peer.id)
 
+    def _in_use(self, session: Session) -> bool:
+        return self._sending.get(_peer(session.peer)) is session
+
     def _is_kept(self, session: Session) -> bool:
         """Of a pinned peer the one session in use; else few peers could hold all places."""
-        in_use = self._sending.get(_peer(session.peer)) is session
-        return in_use and self._is_pinned(session.peer.id)
+        return self._in_use(session) and self._is_pinned(session.peer.id)
 
-    def _evict(self, concerns: Callable[[Session], bool], *, sparing: Session) -> None:
-        """Make room. A list for each prefix would mostly be a list of one session."""
+    def _evict(self, sessions: Iterable[Session], *, sparing: Session) -> None:
+        """Make room: the first of these that may go."""
         sometimes(Rare.SESSION_EVICTED)
-        for session in chain(self._superseded.values(), self._by_sid.values()):
-            if concerns(session) and session is not sparing and not self._is_kept(session):
+        for session in sessions:
+            if session is not sparing and not self._is_kept(session):
                 self.drop(session)
                 return
         self.drop(sparing)

@@ -19,6 +19,7 @@ from typing import Final
 from aiohttp import web
 
 from kademlia_node.core.contact import Address
+from kademlia_node.daemon.drain import Drain
 from kademlia_node.daemon.folder import check_socket_path
 from kademlia_node.daemon.metrics import CONTENT_TYPE, exposition
 from kademlia_node.daemon.verbs import Archive, NodeVerbs
@@ -64,13 +65,21 @@ class Control:
         node: has been started.
         needs_peers: whether it is ready only once it has joined.
         archive: of its store.
+        drain: knows what is under way, and whether the daemon ends.
         token: what a request must bear; None: nothing.
     """
 
     def __init__(
-        self, node: Node, *, needs_peers: bool, archive: Archive, token: str | None = None
+        self,
+        node: Node,
+        *,
+        needs_peers: bool,
+        archive: Archive,
+        drain: Drain,
+        token: str | None = None,
     ) -> None:
         self._node = node
+        self._drain = drain
         self._verbs = NodeVerbs(node, archive=archive)
         self._needs_peers = needs_peers
         self._token = token
@@ -78,7 +87,8 @@ class Control:
     def app(self) -> web.Application:
         """The application, for aiohttp to serve."""
         app = web.Application(
-            client_max_size=BODY_BYTES_MAX, middlewares=[explain_errors, self._check_token]
+            client_max_size=BODY_BYTES_MAX,
+            middlewares=[explain_errors, self._check_token, self._count_in],
         )
         key, name, topic, target = (
             f"{{{part}:{ANY_TEXT}}}" for part in ("key", "name", "topic", "target")
@@ -105,6 +115,7 @@ class Control:
                 web.get(f"/v1/trace/{target}", self._trace),
                 web.post("/v1/backup", self._backup),
                 web.post("/v1/restore", self._restore),
+                web.post("/v1/leave", self._leave),
             ]
         )
         return app
@@ -120,12 +131,24 @@ class Control:
                 )
         return await handler(request)
 
+    @web.middleware
+    async def _count_in(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """A daemon that ends begins nothing new, and finishes what it has begun."""
+        if request.path in PROBES:
+            return await handler(request)
+        if self._drain.begun:
+            raise web.HTTPServiceUnavailable(text="this daemon is ending and does nothing new")
+        with self._drain.serving():
+            return await handler(request)
+
     # --- About the node ---------------------------------------------------------------------------
 
     async def _livez(self, _: web.Request) -> web.Response:
         return web.Response(text="ok\n")
 
     async def _readyz(self, _: web.Request) -> web.Response:
+        if self._drain.begun:
+            return web.Response(status=503, text="this daemon is ending\n")
         if self._needs_peers and not (await self._node.status()).joined:
             return web.Response(status=503, text="no peer was reached yet\n")
         return web.Response(text="ok\n")
@@ -219,6 +242,16 @@ class Control:
     async def _restore(self, request: web.Request) -> web.Response:
         path = await _field(request, "path", meaning="ABSOLUTE PATH OF A BACKUP")
         return web.json_response(await self._verbs.restore(path))
+
+    # --- The end ----------------------------------------------------------------------------------
+
+    async def _leave(self, request: web.Request) -> web.Response:
+        within_s = _number(request, "within_s")
+        self._drain.begin()
+        try:
+            return web.json_response(await self._verbs.leave(within_s))
+        finally:
+            self._drain.on_left()
 
 
 @web.middleware

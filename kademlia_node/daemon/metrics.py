@@ -88,9 +88,13 @@ class _StatusCollector(Collector):
         ages = GaugeMetricFamily(
             f"{PREFIX}_chore_age_seconds", "Since the last run of each chore.", labels=["chore"]
         )
+        did = GaugeMetricFamily(
+            f"{PREFIX}_chore_did", "What the last run of each chore did.", labels=["chore"]
+        )
         for chore, (count, age_s) in self._status.chores.items():
             runs.add_metric([chore], count)
             if age_s is not None:
                 ages.add_metric([chore], age_s)
-        yield runs
-        yield ages
+        for chore, count in self._status.did.items():
+            did.add_metric([chore], count)
+        yield from (runs, ages, did)

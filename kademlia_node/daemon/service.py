@@ -25,6 +25,7 @@ from kademlia_node.core.ids import solves_puzzle
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.control import Control, listen_tcp, listen_unix
+from kademlia_node.daemon.drain import Drain
 from kademlia_node.daemon.folder import Folder, locked
 from kademlia_node.daemon.verbs import Archive
 from kademlia_node.daemon.views import Json
@@ -38,6 +39,7 @@ from kademlia_node.store.schema import Durability
 
 log = logging.getLogger(__name__)
 
+DRAINING_S: Final = 10.0  # what is under way when we are to end; systemd would kill after 90 s
 END_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 PUZZLE_WORTH_A_WORD: Final = 8  # bits; beyond, making a key takes long enough to be announced
 
@@ -119,7 +121,9 @@ async def serve(
     settings: Settings | None = None,
     rng: random.Random | None = None,
 ) -> None:
-    """Be a node until cancelled; then stop it, save its peers and let go of the folder.
+    """Be a node until cancelled, or until it has left; then stop it and let go of the folder.
+
+    It begins nothing new then, and what is under way has `DRAINING_S` to finish; peers are saved.
 
     Args:
         plan: What is to run.
@@ -139,16 +143,20 @@ async def serve(
         node, archive = await _make_node(
             plan, folder, identity=identity, settings=settings, rng=rng
         )
+        drain = Drain()
         async with node, AsyncExitStack() as stack:
+            control = partial(
+                Control, node, needs_peers=bool(plan.bootstrap), archive=archive, drain=drain
+            )
             ready = await _open_control(
-                node, plan, archive=archive, folder=folder, stack=stack, rng=rng
+                node, plan, control=control, folder=folder, stack=stack, rng=rng
             )
             stack.callback(_save_peers, node, folder)
+            stack.push_async_callback(drain.finish, within_s=DRAINING_S)
             _save_peers(node, folder)  # whoever joined once finds back, though it be killed now
             await _tell(node, ready)
             on_ready(ready)
-            while True:
-                await asyncio.sleep(settings.save_peers_s)
+            while not await drain.left_within(settings.save_peers_s):
                 _save_peers(node, folder)
 
 
@@ -180,13 +188,12 @@ async def _open_control(
     node: Node,
     plan: Plan,
     *,
-    archive: Archive,
+    control: Callable[..., Control],
     folder: Folder,
     stack: AsyncExitStack,
     rng: random.Random,
 ) -> Json:
     """Open the sockets of the control API; returns what scripts want to know of them all."""
-    control = partial(Control, node, needs_peers=bool(plan.bootstrap), archive=archive)
     path = plan.control or folder.socket_path
     await stack.enter_async_context(listen_unix(control().app(), path))
     ready: Json = {

@@ -6,6 +6,7 @@ serves the control API; its client is the other implementation (`cli.client`).
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -110,6 +111,10 @@ class Verbs(Protocol):
 
     async def restore(self, path: str) -> Json:
         """Put a backup at an absolute path into the daemon's store; what became of it."""
+        ...
+
+    async def leave(self, within_s: float | None) -> Json:
+        """Leave the network for good; `handed_over`, `left_behind` and `told` as in `Departure`."""
         ...
 
     async def trace(self, target: str, *, own: bool) -> Json:
@@ -257,6 +262,10 @@ class NodeVerbs:
     async def restore(self, path: str) -> Json:
         """See `Verbs`."""
         return backup_view(await self._kept().restore(_absolute(path)))
+
+    async def leave(self, within_s: float | None) -> Json:
+        """See `Verbs`."""
+        return dataclasses.asdict(await self._node.leave(within_s=within_s))
 
     async def trace(self, target: str, *, own: bool) -> Json:
         """See `Verbs`."""

@@ -27,11 +27,17 @@ Json = dict[str, Any]
 def status_view(status: Status) -> Json:
     """The status, field by field; seconds are rounded, costs are told per operation."""
     chores = {
-        name: {"runs": runs, "last_run_s_ago": None if age_s is None else round(age_s, 3)}
+        name: {
+            "runs": runs,
+            "last_run_s_ago": None if age_s is None else round(age_s, 3),
+            "last_run_did": status.did.get(name),
+        }
         for name, (runs, age_s) in status.chores.items()
     }
     operations = {verb: _cost_view(cost) for verb, cost in status.operations.items()}
-    return dataclasses.asdict(status) | {"operations": operations, "chores": chores}
+    view = dataclasses.asdict(status) | {"operations": operations, "chores": chores}
+    del view["did"]
+    return view
 
 
 def contact_view(contact: Contact) -> Json:

@@ -10,10 +10,14 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.message import (
     Chunk,
     Chunked,
+    Digest,
+    Digests,
     FindNode,
     FindValue,
     Identified,
     Identify,
+    Leaving,
+    Left,
     Nodes,
     Ping,
     Pong,
@@ -42,6 +46,8 @@ ANSWERS: dict[type[Request], type[Response]] = {
     Store: Stored,
     Probe: Probed,
     Chunk: Chunked,
+    Digest: Digests,
+    Leaving: Left,
 }
 
 

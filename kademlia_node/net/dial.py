@@ -76,6 +76,7 @@ class Dial:
     rides: bool
     asks: list[Ask]
     attempt: Attempt
+    patience_s: float
     cookies: int = 0
     behind: list[Ask] = field(default_factory=list)  # for another key at the same address
     late: bool = False
@@ -137,7 +138,9 @@ class Dialer:
             slow_s=slow_s,
             timeout_s=patience(rto_s, sends=sends, settings=self._settings),
         )
-        self._dials[address] = Dial(ask.contact, opening, rides, [ask], attempt)
+        self._dials[address] = Dial(
+            ask.contact, opening, rides, [ask], attempt, patience_s=attempt.timeout_s
+        )
         self._attempts.start(attempt, now=now)
         return True
 
@@ -147,7 +150,7 @@ class Dialer:
         if dial is None or dial.opening.sid != retry.sid or dial.cookies >= COOKIES_MAX:
             return
         dial.cookies += 1
-        dial.attempt.timeout_s += now - dial.attempt.started
+        dial.attempt.timeout_s = now - dial.attempt.started + dial.patience_s
         dial.opening.take_cookie(retry.cookie)
         self._transmit(dial.opening.packet, source)
 
@@ -158,7 +161,7 @@ class Dialer:
         dial = self._dials.get(source)
         if dial is None or dial.opening.sid != resp.sid:
             dial = self._late.get(resp.sid)
-        if dial is None or dial.contact.address != source:
+        if dial is None or dial.contact.address != source or self._is_too_late(dial, now=now):
             return None
         try:
             opened = dial.opening.read(resp, now=now)
@@ -234,14 +237,14 @@ class Dialer:
 
     def _keep_ear_open(self, dial: Dial) -> None:
         """Whoever is farther away than all others would else be silent for ever."""
-        dial.late, dial.rides, dial.behind = True, True, []
-        del dial.asks[1:]  # the first one tells its rid; all are over
+        dial.late = True
         self._late[dial.opening.sid] = dial
         if len(self._late) > LATE_MAX:
             self._late.popitem(last=False)
 
     def _is_too_late(self, dial: Dial, *, now: float) -> bool:
-        return now > dial.attempt.started + self._settings.timeout_s
+        given_up = dial.attempt.started + dial.attempt.timeout_s
+        return dial.late and now > given_up + self._settings.timeout_s
 
 
 def patience(rto_s: float, *, sends: int, settings: Settings) -> float:

@@ -325,6 +325,7 @@ class Exchange:
             sometimes(Rare.PEER_OUTPACED)
             self._reply(session, rid, Refused(ErrorCode.BUSY, "too many requests"))
             return
+        self._tell_alive(session)
         asker = Asker(session.peer, session.capabilities.server, confirmed=True)
         self._listener.serve(asker, request, partial(self._reply, session, rid))
 
@@ -357,12 +358,12 @@ class Exchange:
         self.sessions.add(session)
         self._tell_alive(session)
         self._listener.on_seen_as(opened.seen, by=session.peer)
-        waiting = dial.asks[1:] if dial.rides else dial.asks
+        waiting = [] if dial.late else dial.asks[dial.rides :]
         if not waiting:
             self._transmit(session.seal(CONFIRM)[1], source)
         for ask in waiting:
             self._begin(ask, session, now=now)
-        if dial.rides:
+        if dial.rides and not dial.late:
             self._pending.finish(dial.asks[0], opened.response)
         return True
 
@@ -391,7 +392,7 @@ class Exchange:
         self._listener.on_alive(session.peer, server=session.capabilities.server)
 
     def sweep(self) -> None:
-        """Forget idle sessions and old answers; to be called every minute or so."""
+        """Forget what is old in sessions, answers and calls; to be called every minute or so."""
         now = self._loop.time()
         self.sessions.sweep(now=now)
         self._callers.sweep(now=now)

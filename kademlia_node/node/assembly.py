@@ -16,12 +16,15 @@ from kademlia_node.core.routing import RoutingTable
 from kademlia_node.net.ask import Listener
 from kademlia_node.net.exchange import Exchange
 from kademlia_node.net.udp import resolve
-from kademlia_node.node.chores import plan_chores
+from kademlia_node.node.chores import plan_chores, plan_repair
 from kademlia_node.node.contents import BLOCK_BYTES, Contents, ContentSource, Load
+from kademlia_node.node.holdings import Holdings
 from kademlia_node.node.join import Joiner
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.read import Reader
 from kademlia_node.node.renew import Renewer
+from kademlia_node.node.repair import Repairer
+from kademlia_node.node.republish import Republisher
 from kademlia_node.node.serve import Server
 from kademlia_node.node.snapshots import Snapshots
 from kademlia_node.node.state import NodeState
@@ -63,6 +66,7 @@ def make_state(
     contents = Contents(settings.contents_cache_bytes, age_s=settings.contents_age_s)
     snapshots = Snapshots(store, contents=contents, settings=settings, wall=wall)
     contents.load_from(_long_values(store, wall), snapshots.page, *_outside(content))
+    seen = Neighbourhoods(settings.neighbourhoods_max, lifetime_s=settings.neighbourhood_s)
     exchange = Exchange(
         identity=identity,
         network=network,
@@ -81,11 +85,10 @@ def make_state(
         table=RoutingTable(identity.id, settings=settings, prefix_limits=network.prefix_limits),
         signatures=VerifiedSignatures(identity.suite, capacity=settings.verified_signatures_max),
         exchange=exchange,
-        neighbourhoods=Neighbourhoods(
-            settings.neighbourhoods_max, lifetime_s=settings.neighbourhood_s
-        ),
+        neighbourhoods=seen,
         contents=contents,
         snapshots=snapshots,
+        holdings=Holdings(store, wall=wall, grace_s=settings.expired_grace_s),
     )
 
 
@@ -121,13 +124,15 @@ def assemble(
     renewer = Renewer(state, writer=writer, authors=authors)
     upkeep = Upkeep(loop=state.loop, rng=state.rng)
     plan_chores(upkeep, state, joiner=joiner, reach=reach, renewer=renewer)
+    republisher = Republisher(state)
+    plan_repair(upkeep, state, repairer=Repairer(state), republisher=republisher)
     return Parts(
         state=state,
         reach=reach,
         joiner=joiner,
         reader=reader,
         writer=writer,
-        server=Server(state, reach=reach),
+        server=Server(state, reach=reach, on_stored=republisher.on_stored),
         upkeep=upkeep,
         commons=commons,
     )

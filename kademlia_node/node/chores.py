@@ -5,9 +5,13 @@ from __future__ import annotations
 from kademlia_node.core.message import Ping, Response
 from kademlia_node.node.join import Joiner
 from kademlia_node.node.reach import Reach
+from kademlia_node.node.receipt import OperationCost
+from kademlia_node.node.rejoin import Rejoining, Reunion
 from kademlia_node.node.renew import Renewer
+from kademlia_node.node.repair import Repairer
+from kademlia_node.node.republish import Republisher
 from kademlia_node.node.state import NodeState
-from kademlia_node.node.upkeep import Upkeep
+from kademlia_node.node.upkeep import Did, Upkeep
 
 
 def plan_chores(
@@ -15,50 +19,57 @@ def plan_chores(
 ) -> None:
     """Tell the upkeep of a node everything that is to be done again and again."""
     settings = state.settings
-    rejoining = Rejoining(state, joiner)
-    upkeep.add("join", rejoining.do, every_s=settings.join_retry_s)
+    upkeep.add("join", Rejoining(state, joiner).do, every_s=settings.join_retry_s)
+    upkeep.add("reunite", Reunion(state).do, every_s=settings.lost_look_s)
 
     async def measure() -> None:
         await joiner.measure()
 
-    async def refresh() -> None:
+    async def refresh() -> Did:
         """One stale bucket a run, so that a node that wakes up makes no burst."""
-        stale = state.table.stale_buckets(state.loop.time())
-        if stale:
-            await joiner.refresh(stale[0])
+        stale = state.table.stale_buckets(state.loop.time())[:1]
+        for bucket in stale:
+            await joiner.refresh(bucket)
+        return Did(len(stale))
 
-    async def check() -> None:
-        for contact in state.table.due_checks(state.loop.time(), settings.checks_per_run):
+    async def check() -> Did:
+        due = state.table.due_checks(state.loop.time(), settings.checks_per_run)
+        for contact in due:
             state.exchange.send(contact, Ping(), on_done=_ignore)
+        return Did(len(due))
 
-    async def sweep() -> None:
-        await state.store.sweep(wall=state.wall())
+    async def sweep() -> Did:
         state.exchange.sweep()
+        if state.holdings.in_use:
+            await state.holdings.refresh()  # before the store forgets what has expired
+        return Did(await state.store.sweep(wall=state.wall()))
+
+    async def renew() -> Did:
+        before = state.operations.get("renew", OperationCost()).count
+        pause_s = await renewer.renew_some()
+        return Did(state.operations.get("renew", OperationCost()).count - before, pause_s)
 
     upkeep.add("measure", measure, every_s=settings.refresh_s, first_s=settings.measure_after_s)
     upkeep.add("refresh", refresh, every_s=settings.refresh_every_s)
     upkeep.add("check", check, every_s=settings.check_every_s)
-    upkeep.add("renew", renewer.renew_some, every_s=settings.renew_every_s)
+    upkeep.add("renew", renew, every_s=settings.renew_every_s)
     upkeep.add("probe", reach.probe, every_s=settings.probe_s, first_s=settings.measure_after_s)
     upkeep.add("sweep", sweep, every_s=settings.sweep_s)
 
 
-class Rejoining:
-    """Joins again while nobody is known, ever more slowly; or when we have become a server."""
-
-    def __init__(self, state: NodeState, joiner: Joiner) -> None:
-        self._state = state
-        self._joiner = joiner
-        self._pause_s = state.settings.join_retry_s
-
-    async def do(self) -> float:
-        """Returns the seconds until the next look."""
-        settings = self._state.settings
-        if self._joiner.has_joined or await self._joiner.join():
-            self._pause_s = settings.join_retry_s
-            return settings.join_retry_max_s
-        self._pause_s = min(2 * self._pause_s, settings.join_retry_max_s)
-        return self._pause_s
+def plan_repair(
+    upkeep: Upkeep, state: NodeState, *, repairer: Repairer, republisher: Republisher
+) -> None:
+    """The same for how holders keep up the copies of what they hold: in one way, or not at all."""
+    settings = state.settings
+    every_s, soon_s = settings.repair_every_s, settings.repair_brisk_s
+    match settings.republish:
+        case "difference":
+            upkeep.add("repair", repairer.repair, every_s=every_s, first_s=soon_s)
+        case "hourly":
+            upkeep.add("republish", republisher.republish, every_s=settings.republish_every_s)
+        case "never":
+            pass
 
 
 def _ignore(_: Response | None) -> None:

@@ -9,6 +9,7 @@ they knocked at our door may be as lost as we are, and together we would be an i
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
 from kademlia_node.core.contact import Address, Contact
@@ -38,7 +39,7 @@ class Joiner:
     ) -> None:
         self._state = state
         self._bootstrap = bootstrap
-        self._remembered = remembered
+        self._remembered = deque(remembered)  # who was knocked at goes to the end
         self._resolve = resolve
         self._known_as_server = False
         self._has_reached_hint = False
@@ -62,7 +63,7 @@ class Joiner:
             return False
         self._say_what_we_are()  # a knock may have made us a server
         if not knew or self._is_anchored() != was_anchored:
-            await self._look_around()
+            await self.look_around()
         return self._is_anchored()
 
     def _is_anchored(self) -> bool:
@@ -83,13 +84,17 @@ class Joiner:
             self._known_as_server = self._state.is_server
             self._state.exchange.sessions.clear()
 
-    async def _look_around(self) -> None:
+    async def look_around(self) -> None:
         """Look up ourselves: our neighbours learn of us and we of them (Kademlia, section 2.3)."""
         own = self._state.identity.id
         await Walk(self._state, own, FindNode(own)).run()
 
     async def measure(self) -> None:
-        """Look up random targets until the size of the network can be estimated."""
+        """Look around again, and look up random targets until the size can be estimated.
+
+        Whoever was silent when we joined may not know us yet, nor we them.
+        """
+        await self.look_around()
         for _ in range(ESTIMATES):
             if self._state.size.estimate is None:
                 await self._look_up(self._state.rng.randbytes(32))
@@ -106,11 +111,14 @@ class Joiner:
         self._state.size.on_lookup(target, walk.closest(self._state.settings.k))
 
     async def _knock(self) -> None:
-        """Call everyone we have a hint of, all at once, and wait until all have answered or not."""
+        """Call whom we have a hint of, all at once, and wait until all have answered or not.
+
+        Of many peers of an earlier run others are called each time: most may be gone.
+        """
+        chosen = list(self._remembered)[:KNOCKS_MAX]
+        self._remembered.rotate(-len(chosen))
         async with asyncio.TaskGroup() as knocks:
-            remembered = [
-                knocks.create_task(self._ping(contact)) for contact in self._remembered[:KNOCKS_MAX]
-            ]
+            remembered = [knocks.create_task(self._ping(contact)) for contact in chosen]
             followed = [
                 knocks.create_task(self._follow(invite)) for invite in self._bootstrap[:KNOCKS_MAX]
             ]

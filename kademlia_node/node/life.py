@@ -1,7 +1,7 @@
 """The life of a node: made, started, stopped, perhaps started again; and who and where it is.
 
-Refuses to know the verbs, which `node` adds. Driven by `start` and `stop`. Outside of these two
-`_active`, by which verbs reach the parts of the node, raises NotRunning.
+Refuses to know the verbs, which `node` adds. Driven by `start`, and by `stop` or `leave`. Outside
+of these `_active`, by which verbs reach the parts of the node, raises NotRunning.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from kademlia_node.net.udp import listen as listen_udp
 from kademlia_node.node.arguments import checked_bootstrap
 from kademlia_node.node.assembly import Parts, assemble, make_state
 from kademlia_node.node.contents import ContentSource
+from kademlia_node.node.leave import Departure, Leaver
 from kademlia_node.node.listener import NodeListener
 from kademlia_node.settings import Settings
 from kademlia_node.store.base import Store
@@ -69,6 +70,7 @@ class Life:
         self._assembled: Parts | None = None
         self._starting = False
         self._running: asyncio.Task[None] | None = None
+        self._resting = asyncio.Event()
         self._stopping = asyncio.Event()
 
     # --- Life -------------------------------------------------------------------------------------
@@ -143,7 +145,7 @@ class Life:
             await parts.state.store.close()
             raise
         self._assembled = parts
-        self._stopping = asyncio.Event()
+        self._resting, self._stopping = asyncio.Event(), asyncio.Event()
         self._running = parts.state.loop.create_task(self._run(parts))
 
     async def _join(self, parts: Parts) -> None:
@@ -155,21 +157,57 @@ class Life:
             raise
 
     async def stop(self) -> None:
-        """Close the socket, end every task, close the store. Safe to call twice."""
+        """Tell the nearest neighbours, close the socket, end every task, close the store.
+
+        Nothing is handed over: we may start again. Safe to call twice. Nobody is waited for longer
+        than `farewell_s`.
+        """
         running, self._running = self._running, None
-        if running is not None:
+        if running is None:
+            return
+        try:
+            self._resting.set()
+            await Leaver(self._parts.state).tell_the_nearest()
+        finally:
             self._stopping.set()
             await running
 
+    async def leave(self, *, within_s: float | None = None) -> Departure:
+        """Leave the network for good: hand over what we hold, tell everybody we know, stop.
+
+        Nothing is withdrawn. What we have published is renewed no longer, so it expires, unless
+        this node starts again with the same store.
+
+        Args:
+            within_s: For how many seconds at most records are handed over; `leave_s` of the
+                settings by default. What has not been by then is left behind.
+
+        Returns:
+            How many records are in other hands now, how many are not, and how many peers know.
+        """
+        parts = self._active
+        try:
+            self._resting.set()
+            parts.reach.retire()
+            limit_s = self._settings.leave_s if within_s is None else within_s
+            return await Leaver(parts.state).depart(within_s=limit_s)
+        finally:
+            running, self._running = self._running, None
+            self._stopping.set()
+            if running is not None:
+                await running
+
     async def _run(self, parts: Parts) -> None:
-        """Own the node's tasks until it stops."""
+        """Own the node's tasks until it stops; the chores rest from the moment it is to end."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 chores = tasks.create_task(parts.upkeep.run())
                 serving = tasks.create_task(parts.server.run())
                 behind = tasks.create_task(parts.state.background.run())
+                await self._resting.wait()
+                chores.cancel()
                 await self._stopping.wait()
-                for task in (chores, serving, behind):
+                for task in (serving, behind):
                     task.cancel()
         finally:
             await parts.state.exchange.close()
@@ -214,7 +252,7 @@ class Life:
 
     def on_filed(self, key: bytes) -> None:
         """Something was put into the store from outside, as by a restore."""
-        self._parts.state.snapshots.on_change(key)
+        self._parts.state.on_change(key)
 
     def count(self, event: str, times: int = 1) -> None:
         """Add to the counters that `status` shows."""

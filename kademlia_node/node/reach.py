@@ -52,6 +52,11 @@ class Reach:
         if self._decided or (self._decided is None and is_local(host)):
             self._become_server()
 
+    def retire(self) -> None:
+        """We are leaving: a client from now on, that takes nothing more and is filed nowhere."""
+        self._decided = False
+        self._state.exchange.capabilities = Capabilities(server=False)
+
     def on_seen_as(self, address: Address, *, by: Contact) -> None:
         """A peer tells from where our packets come; only a neighbour can see a local address."""
         if is_local(address.host) and (not is_local(by.address.host) or self._is_public()):

@@ -2,9 +2,12 @@
 
 The same version with a later expiry, at 22 of its 48 hours. What is due is on the durable list of
 publications, so a restart forgets nothing; after a long pause everything is due at once, and is
-renewed a few at a time. A publication that could not be renewed for so long that the tombstone of a
-withdrawal elsewhere would be gone is dropped: it might bring back what was deleted. Not so a blob,
-which nobody can withdraw. A full disk stops no renewal, it is only not noted there.
+renewed a few at a time. What is short of copies comes again sooner (`Writer.renew_at`), withdrawals
+included, which are listed only until they have reached enough; and where an earlier version would
+outlive the renewed one, it is renewed for as long as that. A publication that could not be renewed
+for so long that the tombstone of a withdrawal elsewhere would be gone rests: it might bring back
+what was deleted. Not so a blob, which nobody can withdraw. A full disk stops no renewal, it is only
+not noted there.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from kademlia_node.settings import EXPIRY_DEFAULT_S, FORGOTTEN_AFTER_S
 from kademlia_node.store.base import Place, Published
 
 log = logging.getLogger(__name__)
-EVERYBODY: Final = 2**16  # acknowledgements to wait for: nobody waits for a renewal
+EVERYBODY: Final = 2**16  # acknowledgements to wait for: no caller is kept waiting by that
 RESTING_S: Final = 3600.0  # then it is seen whether the clock has come right
 
 
@@ -142,7 +145,7 @@ class Renewer:
             await self._writer.note(record, receipt)
         except SetupError as error:
             log.warning("a renewal cannot be noted: %s", error)
-            self._later(old.place, self._writer.renew_at(receipt) - self._state.wall())
+            self._later(old.place, self._writer.renew_at(old.place, receipt) - self._state.wall())
 
     async def _drop(self, place: Place) -> None:
         self._state.counts["publications_dropped"] += 1

@@ -1,8 +1,8 @@
 """What this node answers when it is asked.
 
-PING, IDENTIFY and FIND_NODE are answered at once, and so is CHUNK of what is at hand. FIND_VALUE,
-STORE and other CHUNKs wait for the store, each in a task of its own, at most `serving_max` at a
-time, of which one asker has a share.
+PING, IDENTIFY, FIND_NODE and LEAVING are answered at once, and so is CHUNK of what is at hand.
+FIND_VALUE, STORE, DIGEST and other CHUNKs wait for the store, each in a task of its own, at most
+`serving_max` at a time, of which one asker has a share.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import get_args
 
@@ -28,6 +28,7 @@ from kademlia_node.core.message import (
     Identify,
     Item,
     Leaving,
+    Left,
     Nodes,
     Ping,
     Pong,
@@ -42,7 +43,6 @@ from kademlia_node.core.message import (
     Values,
 )
 from kademlia_node.core.record import Record, clamp_blob
-from kademlia_node.core.replica import accepts, size_if_crowded
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.intake import Intake, Offered
@@ -55,16 +55,25 @@ from kademlia_node.settings import (
     INLINE_BYTES_MAX,
     VALUES_BYTES_MAX,
 )
+from kademlia_node.store.base import Place
 
 log = logging.getLogger(__name__)
 _SERVED = {kind: f"served_{kind.__name__}" for kind in get_args(Request)}  # names of the counts
+_HELD_NOW = frozenset({StoreStatus.OK, StoreStatus.HAVE, StoreStatus.NEED})  # or in a moment
+
+
+def _ignore(_: Place) -> None: ...
 
 
 class Server:
     """Answers requests from the node's state."""
 
-    def __init__(self, state: NodeState, *, reach: Reach) -> None:
+    def __init__(
+        self, state: NodeState, *, reach: Reach, on_stored: Callable[[Place], None] = _ignore
+    ) -> None:
+        """Answer for this node; `on_stored` is told where what a STORE brought is held now."""
         self._state = state
+        self._on_stored = on_stored
         self._reach = reach
         self._tasks: asyncio.TaskGroup | None = None
         self._serving: Counter[bytes] = Counter()  # requests, by the ID of who asked
@@ -103,8 +112,11 @@ class Server:
                 reply(Identified(self._reach.card()))
             case Probe():
                 self._reach.on_probe(asker, request, reply)
-            case Digest() | Leaving():
-                reply(Refused(ErrorCode.UNKNOWN_OP, "not yet"))
+            case Digest(prefix=digits):
+                self._later(self._state.holdings.tell(digits), asker, reply)
+            case Leaving():
+                self._state.table.remove(asker.contact.id)
+                reply(Left())
 
     def _give(self, asker: Asker, request: Chunk, reply: Reply) -> None:
         if (at_hand := self._state.contents.at_hand(asker.contact, request)) is not None:
@@ -182,7 +194,8 @@ class Server:
     async def _store(self, asker: Asker, request: Store) -> Stored:
         state, key, header = self._state, request.key, request.header
         nearer = tuple(self.contacts_for(asker, key)[:CONTACTS_WITH_VALUE_MIN])
-        if not self._accepts(key):
+        is_near = state.is_responsible(key, factor=state.settings.too_far_factor)
+        if not (state.is_server and is_near):
             sometimes(Rare.STORE_TOO_FAR)
             return Stored(StoreStatus.TOO_FAR, None, nearer)
         try:
@@ -201,20 +214,10 @@ class Server:
         else:
             record = Record(key, header, request.value)
             stored = await state.keep(record, charged_to=charged_to, expect_seq=request.expect_seq)
+        if stored.status in _HELD_NOW:
+            self._on_stored((key, header.author, header.slot))
         state.counts[f"store_{stored.status.name.lower()}"] += 1
         return replace(stored, contacts=nearer)
-
-    def _accepts(self, key: bytes) -> bool:
-        state, copies = self._state, self._state.network.copies
-        known = state.table.closest(key, state.settings.k)
-        return state.is_server and accepts(
-            key,
-            state.identity.id,
-            known=known,
-            copies=copies,
-            network_size=state.size.estimate or size_if_crowded(key, known, copies=copies),
-            factor=state.settings.too_far_factor,
-        )
 
 
 def fit(

@@ -23,12 +23,13 @@ from kademlia_node.core.record import (
     check_value,
     equivocates,
 )
-from kademlia_node.core.replica import NetworkSize
+from kademlia_node.core.replica import NetworkSize, accepts, size_if_crowded
 from kademlia_node.core.routing import RoutingTable
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.exchange import Exchange
 from kademlia_node.node.background import Background
 from kademlia_node.node.contents import Contents
+from kademlia_node.node.holdings import Holdings
 from kademlia_node.node.receipt import OperationCost, Trace
 from kademlia_node.node.snapshots import Snapshots
 from kademlia_node.settings import INLINE_BYTES_MAX, VALUE_BYTES_MAX, Settings
@@ -65,6 +66,7 @@ class NodeState:
     neighbourhoods: Neighbourhoods
     contents: Contents
     snapshots: Snapshots
+    holdings: Holdings
     size: NetworkSize = field(default_factory=NetworkSize)
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     background: Background = field(default_factory=Background)
@@ -80,6 +82,18 @@ class NodeState:
     def is_server(self) -> bool:
         """Whether we store for others and may be filed in their tables."""
         return self.exchange.capabilities.server
+
+    def is_responsible(self, key: bytes, *, factor: int = 1) -> bool:
+        """Whether we lie within so many radii of a key, as far as we know the others there."""
+        copies, known = self.network.copies, self.table.closest(key, self.settings.k)
+        return accepts(
+            key,
+            self.identity.id,
+            known=known,
+            copies=copies,
+            network_size=self.size.estimate or size_if_crowded(key, known, copies=copies),
+            factor=factor,
+        )
 
     def is_proved(self, contact: Contact) -> bool:
         """Whether this contact has answered us at this very address."""
@@ -134,11 +148,20 @@ class NodeState:
 
     async def keep(self, record: Record, *, charged_to: bytes, expect_seq: int | None) -> Stored:
         """Put a judged record into our store, and say what became of it; see `Store.put`."""
-        answer = await self.store.put(
-            record, charged_to=charged_to, wall=self.wall(), expect_seq=expect_seq
-        )
-        self.snapshots.on_change(record.key)
+        try:
+            answer = await self.store.put(
+                record, charged_to=charged_to, wall=self.wall(), expect_seq=expect_seq
+            )
+        finally:  # who gives up waiting for a disk does not keep it from writing
+            self.on_change(record.key)
+        for key in answer.gone:
+            self.on_change(key)
         return self.answer_of(record.header, answer)
+
+    def on_change(self, key: bytes) -> None:
+        """Something was filed under the key, or had to make room: what is told of it is old."""
+        self.snapshots.on_change(key)
+        self.holdings.on_change(key)
 
     def answer_of(self, header: Header, answer: Answer) -> Stored:
         """What the store made of this header, in the words of a STORE's answer."""

@@ -15,6 +15,7 @@ from kademlia_node.node.upkeep import Upkeep
 class Status:
     """A node at one instant. Ages in seconds; `chores` maps a name to (runs, age of the last).
 
+    `did` maps a chore to how many things its last run did, where it counts them.
     `operations` maps a verb to its cost; `counters` tell of all else that is counted.
     `joined`: somebody is in the routing table. `uplink_down`: all of them have fallen silent.
     """
@@ -36,6 +37,7 @@ class Status:
     counters: dict[str, int]
     operations: dict[str, OperationCost]
     chores: dict[str, tuple[int, float | None]]
+    did: dict[str, int]
 
 
 async def report(
@@ -69,4 +71,5 @@ async def report(
             chore.name: (chore.runs, None if chore.last_run is None else now - chore.last_run)
             for chore in upkeep.chores
         },
+        did={chore.name: chore.did for chore in upkeep.chores if chore.did is not None},
     )

@@ -1,7 +1,7 @@
 """The chores of a node: one task, one schedule, each chore with its own pace.
 
 Every chore is a short coroutine that ends; the next one waits for it. `runs` tells how often and
-when each ran last, so that a chore nobody calls is seen.
+when each ran last, and `did` how much it did then, so that a chore that nobody calls is seen.
 """
 
 from __future__ import annotations
@@ -19,15 +19,28 @@ CHORE_MAX_S = 300.0  # what takes longer hangs; the others must have their turn
 JITTER = 0.1  # of every pause, either way: nodes started together drift apart
 
 
+@dataclass(frozen=True, slots=True)
+class Did:
+    """What a run tells: how many things it did, and the seconds until it wants to run again."""
+
+    count: int
+    pause_s: float | None = None
+
+
+Do = Callable[[], Awaitable[Did | float | None]]
+"""One run. Whoever counts nothing may return the seconds alone."""
+
+
 @dataclass(slots=True)
 class Chore:
-    """What to do how often. `do` may return seconds until it wants to run again."""
+    """What to do how often; `did` is what the last run counted, None if it counts nothing."""
 
     name: str
     every_s: float
-    do: Callable[[], Awaitable[float | None]]
+    do: Do
     runs: int = 0
     last_run: float | None = None
+    did: int | None = None
 
 
 class Upkeep:
@@ -42,7 +55,7 @@ class Upkeep:
     def add(
         self,
         name: str,
-        do: Callable[[], Awaitable[float | None]],
+        do: Do,
         *,
         every_s: float,
         first_s: float | None = None,
@@ -65,10 +78,15 @@ class Upkeep:
     async def _do(self, chore: Chore) -> float | None:
         try:
             async with asyncio.timeout(CHORE_MAX_S):
-                return await chore.do()
+                told = await chore.do()
         except Exception:
             log.exception("the chore %r failed", chore.name)
             return None
+        else:
+            if not isinstance(told, Did):
+                return told
+            chore.did = told.count
+            return told.pause_s
         finally:
             chore.runs += 1
             chore.last_run = self._loop.time()

@@ -7,7 +7,7 @@ the walk early. Everything that happened is in the trace.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from kademlia_node.core.contact import Contact
@@ -34,6 +34,7 @@ class Walk:
         radius: int = 0,
         k: int | None = None,
         trace: Trace | None = None,
+        seeds: Sequence[Contact] | None = None,
     ) -> None:
         """Prepare to ask `request` of ever closer nodes to `target`.
 
@@ -45,6 +46,7 @@ class Walk:
             radius: Also ask everyone within this distance (at most 3 x copies of them).
             k: How many of the closest must have answered; that of the settings by default.
             trace: Where its steps are added to those of earlier questions; a new one by default.
+            seeds: Where to begin; those of the state by default.
         """
         self._state = state
         self._request = request
@@ -53,7 +55,7 @@ class Walk:
         self._steps: dict[Contact, Step] = {}
         self._lookup = Lookup(
             target,
-            state.seeds(target),
+            state.seeds(target) if seeds is None else seeds,
             own_id=state.identity.id,
             settings=state.settings,
             is_proved=state.is_proved,

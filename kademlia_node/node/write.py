@@ -42,6 +42,7 @@ class Writer:
         self._last_seq: dict[Place, int] = {}
         self._locks: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
         self._replicas: OrderedDict[Place, tuple[Contact, ...]] = OrderedDict()
+        self._short_s: OrderedDict[Place, float] = OrderedDict()  # pauses of what is short
 
     # --- Verbs ------------------------------------------------------------------------------------
 
@@ -115,13 +116,20 @@ class Writer:
         await handed.run()
         return handed
 
-    def renew_at(self, receipt: Receipt) -> float:
+    def renew_at(self, place: Place, receipt: Receipt) -> float:
         """At 22 of 48 hours, give or take a tenth: a common restart makes no storm.
 
-        Soon, if it is short of copies: a partition that heals is no reason to wait for a day.
+        Soon, if it is short of copies, since a partition that heals is no reason to wait for a day;
+        but twice as late each time, since a peer that never takes it is none to go on for ever.
         """
-        settings = self._state.settings
-        after_s = settings.renew_retry_s if is_short(receipt) else settings.renew_after_s
+        settings, short_s = self._state.settings, self._short_s
+        after_s = short_s.pop(place, settings.renew_retry_s)
+        if is_short(receipt) and after_s < settings.renew_after_s:
+            short_s[place] = 2 * after_s
+            if len(short_s) > REPLICAS_KNOWN_MAX:
+                short_s.popitem(last=False)
+        else:
+            after_s = settings.renew_after_s
         return self._state.wall() + after_s * self._state.rng.uniform(0.9, 1.1)
 
     async def note(self, record: Record, receipt: Receipt) -> None:
@@ -131,7 +139,8 @@ class Writer:
         else:
             if is_short(receipt):
                 sometimes(Rare.SHORT_OF_COPIES)
-            await self._publications.keep(Published(record, self.renew_at(receipt)))
+            renew_at = self.renew_at(place_of(record), receipt)
+            await self._publications.keep(Published(record, renew_at))
 
     def forget_seqs(self) -> None:
         """Drop what no longer matters: the next seq of these is higher anyway."""

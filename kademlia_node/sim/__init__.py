@@ -17,12 +17,33 @@ you build on a node is tested on twenty of them, in no time, and by a seed alway
     run(test_a_phone_book())
 
 `Swarm.churn` has nodes come and go by themselves, and an `Oracle` knows what must be found then.
+Where to look for what:
+
+- clock, clocks: virtual time; wall clocks that are wrong
+- network, latency: datagrams: loss, cuts, NATs; how long they take
+- faults: what goes wrong with a network, by a plan drawn from a seed
+- machine, swarm, churn: nodes, what outlives them, how they come and go
+- store: disks that fail, and forget
+- suite: cryptography that costs nothing and protects nothing
+- attack: nodes that mean harm
+- shrink: settings with tiny limits
+- oracle: what must be found, and what must be gone
+- rules, invariants: what must never be, and looking for it
+- healing: what must come about in peace
+- workload: users
+- scenario, chaos: all of it in one run: `run_scenario(Scenario(seed=7))`
+- survey: how good lookups are
+- diary, logged: what happened, what nodes logged
 """
 
+from kademlia_node.sim.chaos import run_scenario
 from kademlia_node.sim.churn import Churn
 from kademlia_node.sim.clock import VirtualLoop, run
 from kademlia_node.sim.clocks import Clock
+from kademlia_node.sim.diary import Diary
 from kademlia_node.sim.faults import Fault, FaultKind, apply, plan, timeline
+from kademlia_node.sim.healing import heal
+from kademlia_node.sim.invariants import Watch
 from kademlia_node.sim.latency import (
     LATENCIES,
     AsymmetricLatency,
@@ -33,16 +54,21 @@ from kademlia_node.sim.latency import (
 from kademlia_node.sim.machine import Machine
 from kademlia_node.sim.network import Nat, NatKind, SimNetwork
 from kademlia_node.sim.oracle import Oracle
+from kademlia_node.sim.rules import Rule, Violation
+from kademlia_node.sim.scenario import Result, Scenario
+from kademlia_node.sim.shrink import shrunk
 from kademlia_node.sim.store import FaultyStore
 from kademlia_node.sim.suite import NullSuite
 from kademlia_node.sim.survey import Survey, survey
 from kademlia_node.sim.swarm import Swarm
+from kademlia_node.sim.workload import Workload
 
 __all__ = [
     "LATENCIES",
     "AsymmetricLatency",
     "Churn",
     "Clock",
+    "Diary",
     "Fault",
     "FaultKind",
     "FaultyStore",
@@ -54,13 +80,22 @@ __all__ = [
     "NullSuite",
     "Oracle",
     "RegionLatency",
+    "Result",
+    "Rule",
+    "Scenario",
     "SimNetwork",
     "Survey",
     "Swarm",
+    "Violation",
     "VirtualLoop",
+    "Watch",
+    "Workload",
     "apply",
+    "heal",
     "plan",
     "run",
+    "run_scenario",
+    "shrunk",
     "survey",
     "timeline",
 ]

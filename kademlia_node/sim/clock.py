@@ -17,6 +17,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, NoReturn, TypeVar
 
+TURNS_MAX = 1_000_000  # of the loop at one moment; a swarm of ten thousand takes some hundreds
 T = TypeVar("T")
 
 # A thousand nodes are millions of objects that stay, and nodes at work leave no cycles behind. With
@@ -46,8 +47,9 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop that never waits; `time()` starts at 0.0 seconds and is moved by timers alone.
 
     It raises RuntimeError where a real loop would hang, or where the outside world would come in:
-    when nothing can ever happen again (a deadlock), and when somebody asks for a thread, a name to
-    resolve or a socket. An exception that escapes a callback ends the run instead of a log line.
+    when nothing can ever happen again (a deadlock), when everything happens at one moment, and when
+    somebody asks for a thread, a name to resolve or a socket. An exception that escapes a callback
+    ends the run instead of a log line.
     """
 
     _scheduled: list[asyncio.TimerHandle]  # the heap of timers of BaseEventLoop
@@ -56,6 +58,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def __init__(self) -> None:
         self._now = 0.0
         self._escaped: BaseException | None = None
+        self._turns = 0  # since the clock moved
         super().__init__(_NeverWaits(self._before_turn))
         self._clock_resolution = math.ulp(0.0)
 
@@ -81,7 +84,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if timeout is None:
             tasks = sorted(repr(task) for task in asyncio.all_tasks(self))
             raise RuntimeError("\n  ".join(["deadlock: no timer is set, all tasks wait:", *tasks]))
+        self._turns += 1
+        if self._turns > TURNS_MAX:
+            raise RuntimeError(f"time stands still: {TURNS_MAX} turns at {self._now:.3f} s")
         if timeout > 0.0:
+            self._turns = 0
             # Not `+= timeout`: rounding, and the loop's own limit of a day, would miss the moment.
             self._now = self._scheduled[0].when()
             # The loop runs timers *before* now + resolution. A fixed nanosecond is too coarse for

@@ -82,16 +82,21 @@ class Fault:
         assert 0.0 <= self.start_s < self.end_s, "a fault ends after it began"
         assert self.group or self.kind in CHANCES, f"{self.kind} needs a group"
 
-    def __str__(self) -> str:
-        """Such as `loss 12 %`, or `slow 0.4 s: 1.0.0.1:4000, 1.0.1.1:4000 and 3 more`."""
-        text = self.kind.value
+    @property
+    def title(self) -> str:
+        """Such as `loss 12 %`, or `slow +0.4 s`."""
         if self.kind in CHANCES:
-            return f"{text} {self.amount:.0%}"
-        if self.kind in AMOUNTS:
-            text += f" {self.amount:+.1f} s"
+            return f"{self.kind.value} {self.amount:.0%}"
+        seconds = f" {self.amount:+.1f} s" if self.kind in AMOUNTS else ""
+        return f"{self.kind.value}{seconds}"
+
+    def __str__(self) -> str:
+        """Such as `loss 12 %`, or `slow +0.4 s: 1.0.0.1:4000, 1.0.1.1:4000 and 3 more`."""
+        if not self.group:
+            return self.title
         named = ", ".join(map(str, self.group[:NAMED_MAX]))
         more = len(self.group) - NAMED_MAX
-        return f"{text}: {named}" + (f" and {more} more" if more > 0 else "")
+        return f"{self.title}: {named}" + (f" and {more} more" if more > 0 else "")
 
 
 def plan(
@@ -228,6 +233,7 @@ def _switch_on(fault: Fault, network: SimNetwork, *, clocks: Mapping[Address, Cl
                 undo.callback(clocks[address].jump, -fault.amount)
         case FaultKind.LOSS | FaultKind.DUPLICATE | FaultKind.REORDER | FaultKind.CORRUPT:
             parameter = fault.kind.value
-            undo.callback(setattr, network, parameter, getattr(network, parameter))
-            setattr(network, parameter, fault.amount)
+            before: float = getattr(network, parameter)
+            undo.callback(setattr, network, parameter, before)
+            setattr(network, parameter, 1.0 - (1.0 - before) * (1.0 - fault.amount))
     return undo

@@ -1,15 +1,8 @@
 """What must hold at every moment of a simulated run, whatever goes wrong: safety.
 
 `Watch.look` inspects tables and disks from outside and asks no node anything; `Watch.on_receipt`
-and `Watch.on_read` judge what an operation has just said. Each raises `Violation`. What may take a
-while (liveness) is not known here; see `sim.chaos`.
-
-1. A receipt names only nodes that hold what they have acknowledged.
-2. A read gives only what was written.
-3. Of what was written a disk holds nothing else than its true values.
-4. No replica expires later than its author has ever asked for: whoever repairs extends no life.
-5. `Node.closest` gives exactly the nearest of `Node.contacts`.
-6. Sessions stay within their limits, and nobody is in their own table.
+and `Watch.on_read` judge what an operation has just said. Each raises `Violation` of one of the
+first seven `sim.rules`. What may take a while (liveness) is not known here; see `sim.healing`.
 """
 
 from __future__ import annotations
@@ -22,21 +15,14 @@ from kademlia_node.core.key import Kind
 from kademlia_node.core.record import Record
 from kademlia_node.errors import SetupError
 from kademlia_node.node.node import Node
-from kademlia_node.settings import EXPIRY_DEFAULT_S, ID_BITS, TOMBSTONE_S, Settings
+from kademlia_node.settings import EXPIRY_DEFAULT_S, ID_BITS, TOMBSTONE_S
 from kademlia_node.sim.machine import Machine
 from kademlia_node.sim.oracle import Item, Oracle, Write
+from kademlia_node.sim.rules import Rule, Violation
 from kademlia_node.sim.swarm import Swarm
 
 CLOSEST_COUNT = 8  # compared for one random target per node and look
 ROUNDING_S = 1.0  # expiries are whole seconds
-
-
-class Violation(AssertionError):  # noqa: N818 - named for what happened
-    """Something that must never happen has happened, at `at_s` seconds of the event loop."""
-
-    def __init__(self, rule: str, text: str) -> None:
-        super().__init__(f"{rule}: {text}")
-        self.at_s = asyncio.get_running_loop().time()
 
 
 class Watch:
@@ -46,25 +32,18 @@ class Watch:
 
     Args:
         swarm: The nodes.
-        settings: Of the nodes.
         rng: Draws the targets for `closest`.
-        strangers_write: Whether somebody beside the oracle writes: hostile nodes may prolong the
-            life of blobs, which nobody signs, so that rule 4 holds for signed records alone.
     """
 
     def __init__(
         self,
         swarm: Swarm,
         *,
-        settings: Settings,
         rng: random.Random,
-        strangers_write: bool = False,
     ) -> None:
         self._swarm = swarm
         self.oracle = Oracle(swarm, judge=self.on_receipt)
-        self._settings = settings
         self._rng = rng
-        self._strangers_write = strangers_write
         self._expiries = Expiries(swarm, self.oracle)
 
     async def look(self) -> None:
@@ -78,7 +57,7 @@ class Watch:
             await self._check_records(item)
 
     async def on_receipt(self, item: Item, write: Write) -> None:
-        """A write was acknowledged just now (rule 1)."""
+        """A write was acknowledged just now."""
         for peer in write.replicas:
             machine = self._swarm.machine(peer)
             if machine.is_hostile or not machine.kept_since(write.began):
@@ -87,16 +66,16 @@ class Watch:
             seqs = [record.header.seq for record in records if _is_of(record, item)]
             if max(seqs, default=-1) < write.seq:
                 raise Violation(
-                    "1. lost acknowledged write",
+                    Rule.LOST_WRITE,
                     f"node {machine.number} has acknowledged seq {write.seq} of {item},"
                     f" and holds {seqs or 'nothing'}",
                 )
 
     def on_read(self, item: Item, value: bytes | None, reader: Node) -> None:
-        """A read has ended (rule 2); None says that nothing was found."""
+        """A read has ended; None says that nothing was found."""
         if value is not None and value not in self._written(item):
             number = self._swarm.machine(reader).number
-            raise Violation("2. invented value", f"node {number} read {value[:24]!r} of {item}")
+            raise Violation(Rule.INVENTED_VALUE, f"node {number} read {value[:24]!r} of {item}")
 
     # --- Tables -----------------------------------------------------------------------------------
 
@@ -106,34 +85,36 @@ class Watch:
         nearest = sorted(known, key=lambda contact: distance(contact.id, target))[:CLOSEST_COUNT]
         number = self._swarm.machine(node).number
         if node.closest(target, CLOSEST_COUNT) != nearest:
-            raise Violation("5. inexact closest", f"node {number} for {target.hex()[:16]}")
+            raise Violation(Rule.INEXACT_CLOSEST, f"node {number} for {target.hex()[:16]}")
         if node.id in {contact.id for contact in known}:
-            raise Violation("6. own contact", f"node {number}")
+            raise Violation(Rule.OWN_CONTACT, f"node {number}")
 
     async def _check_sizes(self, node: Node) -> None:
         try:
             status = await node.status()
         except SetupError:
             return  # its disk fails just now
-        if status.sessions > self._settings.sessions_max + self._settings.half_open_max:
+        settings = self._swarm.settings
+        if status.sessions > settings.sessions_max + settings.half_open_max:
             number = self._swarm.machine(node).number
-            raise Violation("6. unbounded", f"node {number} keeps {status.sessions} sessions")
+            raise Violation(Rule.UNBOUNDED, f"node {number} keeps {status.sessions} sessions")
 
     # --- Disks ------------------------------------------------------------------------------------
 
     async def _check_records(self, item: Item) -> None:
         written = self._written(item)
-        anybody = self._strangers_write and item.key.kind is Kind.BLOB
-        latest = float("inf") if anybody else self._expiries.of(item)
+        latest = self._expiries.of(item)
+        withdrawn = any(write.value is None for write in self.oracle.writes(item))
         for node, records in (await self._swarm.held(item.key)).items():
             holder = f"node {self._swarm.machine(node).number}"
             for record in (record for record in records if _is_of(record, item)):
                 beyond = record.header.expires - latest
-                if not record.header.is_tombstone and record.value not in written:
-                    raise Violation("3. false record", f"{holder} holds a false {item}")
+                is_true = withdrawn if record.header.is_tombstone else record.value in written
+                if not is_true:
+                    raise Violation(Rule.FALSE_RECORD, f"{holder} holds a false {item}")
                 if beyond > ROUNDING_S:
                     says = f"{holder} keeps {item} for {beyond:.0f} s longer than its author asked"
-                    raise Violation("4. prolonged life", says)
+                    raise Violation(Rule.PROLONGED_LIFE, says)
 
     def _written(self, item: Item) -> set[bytes]:
         return {write.value for write in self.oracle.writes(item) if write.value is not None}

@@ -8,8 +8,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
 from kademlia_node.errors import SetupError
+
+LOGGERS: Final = ("kademlia_node", "asyncio")  # the loop logs what a callback has raised
 
 
 class _Errors(logging.Handler):
@@ -34,11 +37,14 @@ def _is_expected(error: BaseException | None) -> bool:
 @contextmanager
 def no_errors_logged() -> Iterator[Sequence[str]]:
     """Collect the errors logged within the block; nothing of what nodes log is shown meanwhile."""
-    handler, log = _Errors(), logging.getLogger("kademlia_node")
-    propagate, log.propagate = log.propagate, False
-    log.addHandler(handler)
+    handler, logs = _Errors(), [logging.getLogger(name) for name in LOGGERS]
+    before = [log.propagate for log in logs]
+    for log in logs:
+        log.propagate = False
+        log.addHandler(handler)
     try:
         yield handler.lines
     finally:
-        log.removeHandler(handler)
-        log.propagate = propagate
+        for log, propagate in zip(logs, before, strict=True):
+            log.removeHandler(handler)
+            log.propagate = propagate

@@ -27,7 +27,9 @@ class Machine:
     Attributes:
         number: Index of its node in `Swarm.nodes`.
         identity: Of every node that runs here.
-        kind: What makes its nodes; anything but `Node` counts as hostile.
+        kind: What makes its nodes.
+        is_hostile: Whether they mean harm: they are not among `Swarm.alive`, churn spares them, and
+            neither oracle nor invariants rely on them or judge them.
         clock: The wall clock that they read.
         store: Its disk.
         store_since: When this store was empty: at the first start, and at each loss.
@@ -40,6 +42,7 @@ class Machine:
     number: int
     identity: Identity
     kind: NodeKind
+    is_hostile: bool
     clock: Clock
     store: Store
     store_since: float
@@ -53,11 +56,6 @@ class Machine:
         """Its node, at the address that it keeps."""
         assert self.transport is not None, "its first node has not started yet"
         return Contact(self.identity.public_key, self.transport.address)
-
-    @property
-    def is_hostile(self) -> bool:
-        """Whether its nodes are of a kind of their own, on which nobody should rely."""
-        return self.kind is not Node
 
     @property
     def disk(self) -> Store:

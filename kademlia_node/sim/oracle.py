@@ -13,9 +13,9 @@ reads everything through one node and says what should have been otherwise.
 It judges by these rules. Of the acknowledged writes of one item the one with the highest seq
 counts. It is promised until it expires, as long as one of those that acknowledged it runs whose
 store was not lost since. Then a read gives its value, or nothing if it was a withdrawal; or else
-what a later write may have left that nobody acknowledged. While fewer than `QUORUM` of them run,
-those who missed the write may outvote them, and a read may give an earlier value. An item is gone
-when nobody who wrote it can have renewed it for the life of a record. Of all else it claims
+what a later write may have left that nobody acknowledged. While fewer than `Settings.reads` of them
+run, those who missed the write may outvote them, and a read may give an earlier value. An item is
+gone when nobody who wrote it can have renewed it for the life of a record. Of all else it claims
 nothing: a renewal is not told, so nothing has to be found beyond the expiry of its receipt. Stores
 are taken to be large enough, and the clocks of writers to be right.
 """
@@ -40,7 +40,6 @@ Values = frozenset[bytes | None]
 """What a read may give; None is nothing."""
 
 NOTHING: Values = frozenset({None})
-QUORUM = 3  # `Settings.reads`: so many holders agree on what a read gives
 SHOWN_BYTES_MAX = 24  # of a value, in a violation
 
 
@@ -208,10 +207,11 @@ class Oracle:
         Returns:
             A line for each violation: what was read, what should have been, and all writes of it.
         """
-        lines = [await self._violation(item, reader) for item in list(self._writes)]
+        lines = [await self.violation(item, reader) for item in self.items]
         return [line for line in lines if line is not None]
 
-    async def _violation(self, item: Item, reader: Node) -> str | None:
+    async def violation(self, item: Item, reader: Node) -> str | None:
+        """The line of `check` for one item; None if it is as it should be, or nothing is sure."""
         began = _now()
         before = self._possible(item, since=began)
         if before is None:
@@ -238,7 +238,7 @@ class Oracle:
         if kept_by == 0:
             return None
         unsure = [write for write in writes if not write.replicas and write.may_follow(latest[0])]
-        outvoting = acknowledged if kept_by < QUORUM else []
+        outvoting = acknowledged if kept_by < self._swarm.settings.reads else []
         return frozenset(write.value for write in latest + unsure + outvoting)
 
     def _kept_by(self, write: Write, *, since: float) -> int:

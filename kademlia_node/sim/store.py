@@ -169,6 +169,10 @@ class FaultyStore:
         """See `Store`."""
         return await self.read(lambda store: store.page(after, limit=limit, wall=wall))
 
+    async def expiring(self, *, after: float, until: float) -> list[bytes]:
+        """See `Store`."""
+        return await self.read(lambda store: store.expiring(after=after, until=until))
+
     async def sweep(self, *, wall: float) -> int:
         """See `Store`."""
         return await self.write(lambda store: store.sweep(wall=wall))

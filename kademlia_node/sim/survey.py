@@ -19,7 +19,7 @@ from kademlia_node.sim.swarm import Swarm
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class Judged:
     """What one lookup came to.
 
     Attributes:
@@ -74,33 +74,30 @@ class Survey:
     no_success_p50_s: float | None
 
 
-async def survey(
-    swarm: Swarm, *, count: int, rng: random.Random, k: int = 20, at_once: int = 1
-) -> Survey:
+async def survey(swarm: Swarm, *, count: int, rng: random.Random, at_once: int = 1) -> Survey:
     """Make `count` lookups of random targets from random nodes, and compare each with the oracle.
 
     Args:
         swarm: Whose honest nodes make them.
         count: How many.
         rng: Draws nodes and targets.
-        k: How many nodes a lookup is to find.
         at_once: How many are under way; in a large swarm they hardly meet.
     """
     outcomes = []
 
     async def look(count: int) -> None:
         for _ in range(count):
-            outcome = await judged_lookup(swarm, rng.choice(swarm.alive), rng.randbytes(32), k=k)
+            outcome = await judged_lookup(swarm, rng.choice(swarm.alive), rng.randbytes(32))
             if outcome is not None:
                 outcomes.append(outcome)
 
     async with asyncio.TaskGroup() as tasks:
         for number in range(at_once):
             tasks.create_task(look((count + number) // at_once))
-    return summary(outcomes, nodes=len(swarm.alive), k=k)
+    return summary(outcomes, nodes=len(swarm.alive), k=swarm.settings.k)
 
 
-async def judged_lookup(swarm: Swarm, node: Node, target: bytes, *, k: int = 20) -> Outcome | None:
+async def judged_lookup(swarm: Swarm, node: Node, target: bytes) -> Judged | None:
     """Look up 32 bytes from a running node; None if that node went down meanwhile."""
     began = _now()
     try:
@@ -111,10 +108,10 @@ async def judged_lookup(swarm: Swarm, node: Node, target: bytes, *, k: int = 20)
         return None
     took_s = _now() - began
     if trace is None:
-        return Outcome(took_s, failed=True)
-    ids = [contact.id for contact in found]
+        return Judged(took_s, failed=True)
+    ids, k = [contact.id for contact in found], swarm.settings.k
     truth = [c.id for c in swarm.true_closest(target, k + 1) if c.id != node.id][:k]
-    return Outcome(
+    return Judged(
         took_s,
         hops=trace.hops,
         queries=len(trace.steps),
@@ -124,7 +121,7 @@ async def judged_lookup(swarm: Swarm, node: Node, target: bytes, *, k: int = 20)
     )
 
 
-def summary(outcomes: Sequence[Outcome], *, nodes: float, k: int = 20) -> Survey:
+def summary(outcomes: Sequence[Judged], *, nodes: float, k: int = 20) -> Survey:
     """Sum up some lookups, at least one, that were made among so many running nodes."""
     assert outcomes, "there is nothing to sum up"
     returned = [outcome for outcome in outcomes if not outcome.failed]

@@ -33,6 +33,7 @@ from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record
 from kademlia_node.core.suite import Suite
 from kademlia_node.net.transport import Receive, Transport
+from kademlia_node.node.leave import Departure
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim.churn import Churn
@@ -65,6 +66,7 @@ class Swarm:
 
     Attributes:
         network: Carries the datagrams.
+        settings: Of every node.
         diary: Tells when a node came or went; others may write into it, too.
         commons_key: Public key of the author that all members share; empty in an open network.
         nodes: The latest node of each machine, whether it runs or not.
@@ -84,7 +86,7 @@ class Swarm:
         self._size = nodes
         self._rng = random.Random(seed)
         self._agreement = network or Network.private(SECRET)
-        self._settings = settings or Settings()
+        self.settings = settings or Settings()
         self._suite = suite or NullSuite()
         self._commit_every = commit_every
         self._machines: dict[bytes, Machine] = {}  # by public key, in order of their numbers
@@ -115,6 +117,7 @@ class Swarm:
         count: int,
         *,
         kind: NodeKind = Node,
+        hostile: bool = False,
         identities: Iterable[Identity] = (),
         via: Sequence[Node] | None = None,
     ) -> list[Node]:
@@ -122,7 +125,8 @@ class Swarm:
 
         Args:
             count: How many.
-            kind: What makes them; see `Machine.kind`.
+            kind: What makes them: `Node`, a subclass of it, or what calls one.
+            hostile: Whether nobody relies on them; see `Machine.is_hostile`.
             identities: Those of the first of them; all others draw theirs.
             via: The members one of which each node knows; the honest ones by default.
         """
@@ -135,7 +139,7 @@ class Swarm:
             if not members:
                 del chances[1:]  # drawn all the same, so that old seeds keep their runs
             batch = [
-                self._make_first(rng, bootstrap, kind=kind, identity=next(given, None))
+                self._make_first(rng, bootstrap, kind, hostile=hostile, identity=next(given, None))
                 for bootstrap, rng in chances
             ]
             self.nodes += [node for _, node in batch]
@@ -150,6 +154,12 @@ class Swarm:
         machine = self._running(node)
         self.diary.note(f"node {machine.number} stops")
         await self._down(machine).stop()
+
+    async def leave(self, node: Node, *, within_s: float | None = None) -> Departure:
+        """Have a running node leave for good; see `Node.leave`. Its store is kept nevertheless."""
+        machine = self._running(node)
+        self.diary.note(f"node {machine.number} leaves")
+        return await self._down(machine).leave(within_s=within_s)
 
     async def crash(self, node: Node, *, keep_store: bool = True) -> None:
         """End a running node without a word to anyone.
@@ -297,8 +307,9 @@ class Swarm:
         self,
         rng: random.Random,
         bootstrap: Sequence[str],
-        *,
         kind: NodeKind,
+        *,
+        hostile: bool,
         identity: Identity | None,
     ) -> tuple[Machine, Node]:
         """A new machine, and the node that is to start there."""
@@ -309,6 +320,7 @@ class Swarm:
             number=len(self._machines),
             identity=identity,
             kind=kind,
+            is_hostile=hostile,
             clock=Clock(self.network.wall),
             store=self._empty(identity),
             store_since=_now(),
@@ -339,7 +351,7 @@ class Swarm:
             server=True,
             store=machine.store,
             peers=peers,
-            settings=self._settings,
+            settings=self.settings,
             listen=listen,
             rng=rng,
             wall=machine.clock,
@@ -347,7 +359,7 @@ class Swarm:
         )
 
     def _empty(self, identity: Identity) -> Store:
-        settings = self._agreement.adapt(self._settings)
+        settings = self._agreement.adapt(self.settings)
         make = partial(MemoryStore, identity.id, settings=settings)
         if self._commit_every is None:
             return make()

@@ -16,8 +16,9 @@ from typing import Final
 
 from kademlia_node.errors import KademliaError, ValueTooLarge
 from kademlia_node.node.node import Node
-from kademlia_node.sim.invariants import Violation, Watch
+from kademlia_node.sim.invariants import Watch
 from kademlia_node.sim.oracle import read
+from kademlia_node.sim.rules import Rule, Violation
 from kademlia_node.sim.swarm import Swarm
 
 NAMES: Final = 12
@@ -109,7 +110,8 @@ class Workload:
         except Violation:
             raise
         except Exception as error:
-            raise Violation("7. unexpected error", f"{who}: {name}: {error!r}") from error
+            text = f"{who}: {name}: {error!r}"
+            raise Violation(Rule.UNEXPECTED_ERROR, text) from error
         else:
             self.done[name] += 1
             self._swarm.diary.note(f"{who}: {name} {what}")
@@ -117,7 +119,8 @@ class Workload:
     # --- What they do; each returns what the diary is to say --------------------------------------
 
     async def _put(self, node: Node) -> object:
-        return (await self._watch.oracle.put(node, self._value())).summary()
+        receipt = await self._watch.oracle.put(node, self._value())
+        return f"{receipt.key}: {receipt.summary()}"
 
     async def _set(self, node: Node) -> object:
         name = self._name()

@@ -189,7 +189,7 @@ async def restore_backup(
         verify: `Suite.verify`.
         may_renew: Whether this node can renew records of an author (32 bytes; empty: of a blob).
             Publications of others are restored as mere records.
-        on_filed: Told the key under which a record was stored or renewed.
+        on_filed: Told each key under which something was stored, renewed, or had to make room.
 
     Raises:
         SetupError: the file cannot be read, is no backup of this program or of this network, or is
@@ -350,7 +350,8 @@ class _Restoring:
             return "expired"
         answer = await self._store.put(record, charged_to=b"", wall=self._wall)
         if self._on_filed is not None and answer.outcome in {Outcome.STORED, Outcome.HAVE}:
-            self._on_filed(record.key)
+            for key in (record.key, *answer.gone):
+                self._on_filed(key)
         match answer.outcome:
             case Outcome.STORED:
                 return "restored"

@@ -42,10 +42,14 @@ class Outcome(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The outcome, and the header that was here before (None: there was none, or FULL)."""
+    """The outcome, and the header that was here before (None: there was none, or FULL).
+
+    `gone` names the keys of other records that were forgotten to make room.
+    """
 
     outcome: Outcome
     current: Header | None
+    gone: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +201,13 @@ class Store(Protocol):
 
     async def page(self, after: Place = FIRST, *, limit: int, wall: float) -> list[Record]:
         """The first `limit` records behind a place, in order of place; empty at the end."""
+        ...
+
+    async def expiring(self, *, after: float, until: float) -> list[bytes]:
+        """Every key with a record that expires after the one time and not after the other, sorted.
+
+        Both are seconds since 1970. What was forgotten already is not told.
+        """
         ...
 
     async def sweep(self, *, wall: float) -> int:

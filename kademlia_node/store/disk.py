@@ -158,6 +158,10 @@ class DiskStore:
         """See `Store`."""
         return await self._disk.run(lambda tables: tables.page(after, limit=limit, wall=wall))
 
+    async def expiring(self, *, after: float, until: float) -> list[bytes]:
+        """See `Store`."""
+        return await self._disk.run(lambda tables: tables.expiring(after, until))
+
     async def sweep(self, *, wall: float) -> int:
         """See `Store`; in steps, between which others have their turn."""
         forgotten = 0

@@ -118,6 +118,10 @@ class MemoryStore:
         """See `Store`."""
         return list(islice(_alive(self._shelf.behind(after), wall=wall), limit))
 
+    async def expiring(self, *, after: float, until: float) -> list[bytes]:
+        """See `Store`."""
+        return self._shelf.expiring(after, until)
+
     async def sweep(self, *, wall: float) -> int:
         """See `Store`."""
         return self._shelf.forget_expired(wall)
@@ -167,6 +171,11 @@ class MemoryShelf(Shelf):
     def with_value(self, value_hash: bytes) -> Iterator[Record]:
         """The records whose value has this SHA-256 and is too long to go inline."""
         return map(self._record, self._by_value.get(value_hash, ()))
+
+    def expiring(self, after: float, until: float) -> list[bytes]:
+        """The keys of records that expire after the one time and not after the other, sorted."""
+        first, last = (bisect_right(self._by_expiry, at, key=_expiry) for at in (after, until))
+        return sorted({place[0] for _, place in self._by_expiry[first:last]})
 
     def _records_from(self, index: int) -> Iterator[Record]:
         return (self._record(self._by_place[i]) for i in range(index, len(self._by_place)))
@@ -224,7 +233,7 @@ class MemoryShelf(Shelf):
 
     def forget(self, wall: float) -> int:
         """See `Shelf`; all at once: one by one, many records of one expiry would take long."""
-        cut = bisect_right(self._by_expiry, wall, key=lambda entry: entry[0])
+        cut = bisect_right(self._by_expiry, wall, key=_expiry)
         gone = {place for _, place in self._by_expiry[:cut]}
         if gone:
             del self._by_expiry[:cut]
@@ -243,6 +252,10 @@ class MemoryShelf(Shelf):
         if not beside:
             self._by_value.pop(value_hash, None)
         self.ledger.refund(holding)
+
+
+def _expiry(entry: tuple[int, Place]) -> int:
+    return entry[0]
 
 
 def _remove_from(entries: list[Entry], entry: Entry) -> None:

@@ -254,7 +254,8 @@ class Shelf(ABC):
             for holding in decision.remove:
                 self.remove(holding)
             self.add(decision.file, record.value)
-        return Answer(decision.outcome, current)
+        gone = (holding.key for holding in decision.remove if holding.place != newcomer.place)
+        return Answer(decision.outcome, current, tuple(gone))
 
     def offer(
         self, key: bytes, header: Header, *, charged_to: bytes, wall: float, expect_seq: int | None

@@ -143,6 +143,14 @@ class Tables(Shelf):
         found = self._sql("SELECT DISTINCT key FROM record WHERE expires > ? ORDER BY key", (wall,))
         return [key for (key,) in found]
 
+    def expiring(self, after: float, until: float) -> list[bytes]:
+        """See `Store`."""
+        found = self._sql(
+            "SELECT DISTINCT key FROM record WHERE expires > ? AND expires <= ? ORDER BY key",
+            (after, until),
+        )
+        return [key for (key,) in found]
+
     def usage(self) -> Usage:
         """See `Store`."""
         return self.ledger.usage

@@ -20,6 +20,11 @@ class Simulations(click.Group):
             args = ["chaos", *args]
         return super().parse_args(ctx, args)
 
+    def format_usage(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Both ways to begin."""
+        formatter.write_usage("scripts/simulate", "SEED [OPTIONS]        (the same as chaos SEED)")
+        formatter.write_usage("scripts/simulate", "COMMAND [SEED] [OPTIONS]", prefix="       ")
+
 
 @click.group(cls=Simulations, context_settings={"show_default": True})
 def main() -> None:

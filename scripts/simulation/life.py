@@ -14,14 +14,14 @@ import click
 from kademlia_node.node.node import Node
 from kademlia_node.sim import Swarm
 from kademlia_node.sim.network import Traffic
-from kademlia_node.sim.survey import Outcome, judged_lookup, summary
+from kademlia_node.sim.survey import Judged, judged_lookup, summary
 from scripts.simulation.weather import Figures, Weather, say, simulate, weather_options
 
 HEADER_BYTES = 28  # of each datagram: 20 of IPv4, 8 of UDP
 SECONDS = click.FloatRange(0, min_open=True)
 
 
-@click.command()
+@click.command(short_help="Lookups while nodes come and go for hours.")
 @weather_options(nodes=1000, latency="k", settle_s=300.0)
 @click.option("--hours", type=SECONDS, default=1.0, help="Virtual hours.")
 @click.option(
@@ -83,7 +83,7 @@ class Readers:
         self._swarm = swarm
         self._rng = rng
         self._rate = len(swarm.nodes) / every_s
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[Judged] = []
         self._cut_short = 0
         self._running: list[int] = []  # nodes at each moment that was drawn
 

@@ -14,7 +14,7 @@ from kademlia_node.sim import Swarm, survey
 from scripts.simulation.weather import Figures, Weather, loss_option, simulate, weather_options
 
 
-@click.command()
+@click.command(short_help="How good and fast lookups are, at one loss or several.")
 @weather_options(nodes=1000, latency="k", settle_s=300.0, with_loss=False)
 @loss_option(several=True)
 @click.option("--lookups", "count", type=click.IntRange(1), default=1000, help="How many.")

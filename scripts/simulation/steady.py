@@ -15,7 +15,7 @@ from kademlia_node.sim import Swarm
 from scripts.simulation.weather import Figures, Weather, simulate, weather_options
 
 
-@click.command()
+@click.command(short_help="Requests of a read and a renewal when holders are known.")
 @weather_options(nodes=1000, latency="k", settle_s=120.0)
 @click.option("--records", type=click.IntRange(1), default=50, help="Blobs, and as many names.")
 def steady(weather: Weather, *, records: int) -> None:

@@ -81,6 +81,25 @@ def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> Non
     assert not (tmp_path / "control.sock").exists()
 
 
+def test_a_daemon_leaves_for_good_with_exit_code_0(tmp_path: Path) -> None:
+    a, b, c = (("--folder", str(tmp_path / name)) for name in "abc")
+    with process(*a) as first, process(*b, "--bootstrap", first.ready["address"]) as second:
+        assert call("set", "shape", "round", *b).returncode == 0
+        left = call("leave", "--json", *b)
+        assert (left.returncode, left.stderr) == (0, "")
+        assert json.loads(left.stdout) == {"handed_over": 1, "left_behind": 0, "told": 1}
+        out, _ = second.popen.communicate(timeout=LONG_S)
+        assert (second.popen.returncode, out) == (0, "")
+        assert call("peers", *a).stdout == ""
+        assert call("get", "shape", *a).stdout == "round"
+        said = call("leave", "--within", "1", *a)
+        assert (said.returncode, said.stdout) == (0, "")
+        assert said.stderr == "left: 0 records handed over, 1 left behind; 0 peers told\n"
+        first.popen.communicate(timeout=LONG_S)
+        assert first.popen.returncode == 0
+    assert call("leave", *c).returncode == 3
+
+
 def test_a_killed_daemon_comes_back_as_itself_with_its_records_and_peers(tmp_path: Path) -> None:
     a, b = (("--folder", str(tmp_path / name)) for name in "ab")
     with process(*a) as first:
@@ -205,6 +224,7 @@ def test_help_names_the_verbs_in_an_order_for_readers() -> None:
     verbs = [line.split()[0] for line in shown.splitlines() if line.strip()]
     wanted = (
         "run status peers put get set announce find withdraw ping trace id published forget backup"
+        " leave"
     )
     assert verbs == wanted.split()
 

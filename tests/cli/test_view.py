@@ -80,9 +80,9 @@ def test_a_status_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
             "counters": {"served_Ping": 4},
             "operations": {"put": {"count": 2, "requests_each": 7.5, "round_trips_each": 2.0}},
             "chores": {
-                "join": {"runs": 2, "last_run_s_ago": 1.4},
-                "probe": {"runs": 1, "last_run_s_ago": 0.0},
-                "renew": {"runs": 0, "last_run_s_ago": None},
+                "join": {"runs": 2, "last_run_s_ago": 1.4, "last_run_did": None},
+                "probe": {"runs": 1, "last_run_s_ago": 0.0, "last_run_did": 0},
+                "renew": {"runs": 0, "last_run_s_ago": None, "last_run_did": None},
             },
         }
     )
@@ -94,7 +94,7 @@ def test_a_status_is_shown_whole(capsys: pytest.CaptureFixture[str]) -> None:
         "counter served_Ping\t4",
         "operation put\t2, each 7.5 requests and 2.0 round trips",
         "chore join\t2 runs, the last 1 s ago",
-        "chore probe\t1 run, the last 0 s ago",
+        "chore probe\t1 run, the last 0 s ago: did 0",
         "chore renew\t0 runs",
     ]
 

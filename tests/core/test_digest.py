@@ -143,6 +143,11 @@ def test_few_keys_are_listed_and_more_are_told_by_their_digests() -> None:
     assert len(trie.summary("").held) == DIGEST_KEYS_MAX
 
 
+def test_a_trie_names_its_keys_in_order() -> None:
+    keys = scattered(100)
+    assert list(trie_of(dict.fromkeys(keys, OLD))) == sorted(keys)
+
+
 def test_nothing_has_a_digest_of_zeros() -> None:
     trie = Trie()
     assert trie.digest("") == trie.digest("abc") == NOTHING == bytes(8)
@@ -418,6 +423,36 @@ def test_questions_are_limited_and_the_next_walks_go_on_from_there() -> None:
         walk.settle()
     assert total / 50 <= len(asked) <= total / 50 + 2
     assert here.repair_from(there) == 1
+
+
+def test_whoever_ran_out_of_questions_knows_it() -> None:
+    here, there = edges()
+    short, whole = here.begin(requests_max=50), here.begin()
+    for walk in (short, whole):
+        assert not walk.ran_out
+        ask_all(walk, there.trie)
+    assert short.ran_out
+    assert not whole.ran_out
+    silent = here.begin()
+    silent.on_failure(*silent.next_requests())
+    assert not silent.ran_out
+
+
+def test_nothing_is_asked_below_a_prefix_that_does_not_concern_us() -> None:
+    here, there = edges()
+    walk = Reconciliation(
+        here.trie,
+        here.memory,
+        peer_id=PEER,
+        prefix="",
+        requests_max=10_000,
+        at_once=4,
+        concerns_us=lambda prefix: prefix[0] in "ab",
+    )
+    asked = ask_all(walk, there.trie)
+    lacking = {key for key in there.held if key not in here.held and key.hex()[0] in "ab"}
+    assert set(walk.differing) == lacking
+    assert asked < here.repair_from(there) / 4
 
 
 class Liar(Trie):

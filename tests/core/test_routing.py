@@ -268,6 +268,33 @@ def test_a_bucket_that_is_no_longer_near_shrinks_before_it_takes_in() -> None:
     assert len(table) == 7
 
 
+# --- Who is lost ----------------------------------------------------------------------------------
+
+
+def test_who_is_dropped_is_lost_until_it_is_heard_again() -> None:
+    table, inside, outside = full_far_table()
+    strike_often(table, inside[0], SMALL.strikes_max)
+    assert list(table.lost) == [inside[0]]
+    moved = at(inside[0], "10.0.0.9")
+    table.add(moved, now=1e6)
+    assert list(table.lost) == []
+    assert table.lost.take_found() == [moved]
+    strike_often(table, inside[1], SMALL.strikes_displaced, now=2e6)
+    table.add(outside[0], now=3e6)  # there is room in the place of the first
+    table.add(outside[1], now=3e6)
+    assert list(table.lost) == [inside[1]]
+    assert table.lost.take_found() == []
+
+
+def test_who_leaves_is_lost_and_forgotten_if_it_says_so_again() -> None:
+    """It may be back soon, and nobody else may know us."""
+    table = table_of(POOL[:2])
+    table.remove(POOL[0].id)
+    assert list(table.lost) == [POOL[0]]
+    table.remove(POOL[0].id)
+    assert list(table.lost) == []
+
+
 # --- The uplink -----------------------------------------------------------------------------------
 
 
@@ -473,6 +500,35 @@ def test_the_contact_silent_for_longest_is_checked_first() -> None:
     assert table.due_checks(103.0, 2) == [POOL[1], POOL[2]]
     assert table.due_checks(103.0, 9) == POOL[1:4]
     assert table.due_checks(150.0, 9)[-1] == POOL[0]
+
+
+def test_a_contact_that_was_up_for_long_is_checked_seldom_unless_it_is_near() -> None:
+    settings = Settings(
+        k=2, liveness_s=100.0, liveness_share=0.25, liveness_max_s=500.0, far_buckets=(4, 3)
+    )
+    far, near = sharing(0)[0], sharing(1)[:2]
+    table = table_of([far, *near], settings=settings)
+    assert table.due_checks(100.0, 9)[0] == far  # it was heard once, so nothing is known of it
+    for up_s, pause_s in ((400.0, 100.0), (800.0, 200.0), (1600.0, 400.0), (9999.0, 500.0)):
+        for contact in (far, *near):
+            table.add(contact, now=up_s)
+        assert table.due_checks(up_s + 99.9, 9) == []
+        assert set(table.due_checks(up_s + 100.0, 9)) >= set(near)
+        assert far not in table.due_checks(up_s + pause_s - 0.1, 9)
+        assert far in table.due_checks(up_s + pause_s, 9)
+
+
+def test_after_a_silence_a_contact_is_checked_often_again() -> None:
+    settings = Settings(k=2, liveness_s=100.0, liveness_share=0.25, far_buckets=(4, 3))
+    far = sharing(0)[0]
+    table = table_of([far, *sharing(1)[:2]], settings=settings)
+    table.add(far, now=4000.0)
+    table.strike(far.id, now=5000.0)
+    table.add(far, now=5010.0)
+    assert far in table.due_checks(5110.0, 9)
+    table.add(far, now=5810.0)
+    assert far not in table.due_checks(6009.9, 9)
+    assert far in table.due_checks(6010.0, 9)
 
 
 def test_a_struck_contact_is_checked_when_its_back_off_ends() -> None:

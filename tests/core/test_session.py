@@ -290,7 +290,7 @@ def test_within_a_prefix_the_longest_unheard_goes_first() -> None:
     crowd = [session(number, host=f"198.51.100.{number}") for number in range(1, 4)]
     for one in crowd[:2]:
         sessions.add(one)
-    sessions.touch(crowd[0])
+    crowd[0].heard = 1.0
     sessions.add(crowd[2])
     assert held(sessions, crowd) == [0, 2]
 

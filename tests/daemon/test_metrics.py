@@ -25,7 +25,8 @@ STATUS = Status(
     unreachable=(),
     counters={"served_Ping": 9},
     operations={"put": OperationCost(2, 15, 4), "get": OperationCost(1, 3, 1)},
-    chores={"join": (4, 1.5), "renew": (0, None)},
+    chores={"join": (4, 1.5), "renew": (0, None), "check": (9, 2.5)},
+    did={"check": 8},
 )
 
 
@@ -67,6 +68,12 @@ def test_a_chore_that_never_ran_has_no_age() -> None:
     assert told["kademlia_node_chore_age_seconds", "join"] == 1.5
     assert told["kademlia_node_chore_runs_total", "renew"] == 0
     assert ("kademlia_node_chore_age_seconds", "renew") not in told
+
+
+def test_what_the_last_run_did_is_told_where_it_is_counted() -> None:
+    told = samples(STATUS)
+    assert told["kademlia_node_chore_did", "check"] == 8
+    assert ("kademlia_node_chore_did", "join") not in told
 
 
 def test_a_size_that_is_not_known_is_not_told() -> None:

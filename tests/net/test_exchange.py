@@ -594,7 +594,7 @@ async def test_of_the_handshakes_given_up_only_so_many_are_remembered() -> None:
     world = World()
     alice = await world.open()
     bob = await world.open()
-    world.sim.slow[bob.address] = 5.0
+    world.sim.slow[bob.address] = 4.0
     strangers = [Contact(b"\x01" * 32, Address(f"9.9.{n // 250}.{n % 250}", 9)) for n in range(300)]
     outcomes = [alice.send(contact, Ping()) for contact in [bob.contact, *strangers]]
     await asyncio.sleep(20.0)

@@ -28,7 +28,9 @@ from kademlia_node.settings import CHUNK_BYTES, VALUE_BYTES_MAX, Settings
 from tests.node.network import HOUR, PRIVATE, Neighbourhood, Puppet, commons_entry, nearest
 
 COPIES = PRIVATE.copies
-CALM = Settings(liveness_s=HOUR, check_every_s=HOUR, measure_after_s=HOUR)  # writes alone are heard
+CALM = Settings(  # writes alone are heard
+    liveness_s=HOUR, check_every_s=HOUR, measure_after_s=HOUR, republish="never"
+)
 CHUNKS = VALUE_BYTES_MAX // CHUNK_BYTES
 LONGEST = Random(9).randbytes(VALUE_BYTES_MAX)
 

@@ -131,7 +131,9 @@ async def test_a_node_that_nobody_answers_any_more_knocks_again() -> None:
     async with Neighbourhood() as here:
         first = await here.start(bootstrap=[], host="9.9.9.9", port=4000)
         second = await here.start(bootstrap=[FIRST])
+        here.sim.unplug(first.address)  # so that it ends without a word
         await first.stop()
+        here.sim.plug(first.address)
         await asyncio.sleep(2 * HOUR)
         assert len(second.contacts()) == 1  # kept: with nobody answering the fault may be ours
         assert (await second.status()).uplink_down

@@ -34,8 +34,13 @@ from tests.node.network import (
 )
 
 LONG = bytes(range(256)) * 20
+UNREPAIRED = Settings(republish="never")  # whoever reads is the only one who mends
 CALM = Settings(  # for long runs: fewer chores, and no renewal
-    renew_after_s=40 * HOUR, liveness_s=HOUR, check_every_s=HOUR, refresh_every_s=HOUR
+    republish="never",
+    renew_after_s=40 * HOUR,
+    liveness_s=HOUR,
+    check_every_s=HOUR,
+    refresh_every_s=HOUR,
 )
 
 
@@ -83,7 +88,7 @@ async def write(node: Node, kind: str) -> tuple[Receipt, Key | str]:
 
 @pytest.mark.parametrize("kind", ["blob", "entry", "long blob", "long entry"])
 async def test_a_holder_that_lost_a_record_has_it_again_once_somebody_reads_it(kind: str) -> None:
-    async with Neighbourhood() as here:
+    async with Neighbourhood(settings=UNREPAIRED) as here:
         stores = await grow_forgetful(here, 8)
         receipt, what = await write(here.nodes[0], kind)
         lost = nearest(receipt.key, here.nodes)[0]
@@ -98,7 +103,7 @@ async def test_a_holder_that_lost_a_record_has_it_again_once_somebody_reads_it(k
 
 
 async def test_a_nearer_node_that_joined_is_given_what_was_read() -> None:
-    async with Neighbourhood() as here:
+    async with Neighbourhood(settings=UNREPAIRED) as here:
         await here.grow(4)
         receipt = await here.nodes[0].set("colour", b"blue")
         while True:
@@ -111,7 +116,7 @@ async def test_a_nearer_node_that_joined_is_given_what_was_read() -> None:
 
 @pytest.mark.parametrize("value", [b"red", LONG, None], ids=["short", "long", "a deletion"])
 async def test_an_old_version_is_replaced(value: bytes | None) -> None:
-    async with Neighbourhood() as here:
+    async with Neighbourhood(settings=UNREPAIRED) as here:
         puppets = await here.grow_puppets(8)
         receipt = await puppets[0].set("colour", b"blue")
         lagging = nearest(receipt.key, puppets)[0]
@@ -126,7 +131,7 @@ async def test_an_old_version_is_replaced(value: bytes | None) -> None:
 
 
 async def test_who_refuses_a_copy_is_not_asked_at_each_read() -> None:
-    async with Neighbourhood() as here:
+    async with Neighbourhood(settings=UNREPAIRED) as here:
         puppets = await here.grow_puppets(8)
         receipt = await puppets[0].set("colour", b"blue")
         unwilling = nearest(receipt.key, puppets)[0]
@@ -150,7 +155,7 @@ async def test_who_refuses_a_copy_is_not_asked_at_each_read() -> None:
 
 
 async def test_who_is_not_nearer_than_a_holder_is_given_nothing() -> None:
-    async with Neighbourhood() as here:
+    async with Neighbourhood(settings=UNREPAIRED) as here:
         await here.grow(12)
         receipt = await here.nodes[0].set("colour", b"blue")
         holders = await here.holders(receipt.key)
@@ -175,7 +180,7 @@ async def test_repair_never_moves_an_expiry(kind: str) -> None:
 
 @pytest.mark.parametrize("lie", ["another value", "another signature"])
 async def test_nothing_is_repaired_with_what_does_not_verify(lie: str) -> None:
-    async with Neighbourhood() as here:
+    async with Neighbourhood(settings=UNREPAIRED) as here:
         puppets = await here.grow_puppets(8)
         receipt = await puppets[0].set("colour", b"blue")
         forged = commons_entry("colour", b"red!", seq=receipt.seq + 1, expires=receipt.expires)
@@ -196,7 +201,7 @@ async def test_nothing_is_repaired_with_what_does_not_verify(lie: str) -> None:
 
 
 async def test_a_reader_that_stops_takes_its_repairs_along() -> None:
-    async with Neighbourhood() as here:
+    async with Neighbourhood(settings=UNREPAIRED) as here:
         stores = await grow_forgetful(here, 4)
         receipt, what = await write(here.nodes[0], "long blob")
         stores[nearest(receipt.key, here.nodes)[0].id].lose_all()

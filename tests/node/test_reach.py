@@ -27,6 +27,7 @@ SHY = Settings(
     parallel=1,
     probe_s=60.0,
     liveness_s=HOUR,
+    republish="never",
 )
 
 

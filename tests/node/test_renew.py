@@ -21,6 +21,7 @@ from tests.node.network import DAY, HOUR, PRIVATE, SILENCE, Neighbourhood, neare
 
 CALM = Settings(  # for long runs: fewer chores
     liveness_s=DAY,
+    republish="never",
     check_every_s=HOUR,
     refresh_every_s=HOUR,
     refresh_s=DAY,
@@ -256,7 +257,7 @@ async def test_a_renewal_is_one_store_for_each_copy_in_one_round_trip(value: byt
         cost = (await node.status()).operations["renew"]
         assert cost.count >= 16
         replicas = len(await here.holders(written.key)) + len(await here.holders(put.key))
-        assert cost.requests == replicas * cost.count / 2
+        assert PRIVATE.copies * cost.count <= cost.requests <= replicas * (cost.count + 1) / 2
         assert replicas <= 2 * PRIVATE.copies + 2
         assert cost.round_trips == cost.count
 
@@ -319,6 +320,37 @@ async def test_what_was_written_while_cut_off_is_handed_out_soon_after() -> None
             (record,) = await here.held(holder, withdrawn.key)
             assert record.header.is_tombstone
         assert len(await publications(node)) == (await node.status()).publications == 1
+
+
+@pytest.mark.parametrize("others", [0, 3])
+async def test_what_stays_short_of_copies_is_handed_out_ever_more_seldom(others: int) -> None:
+    """A lone node writes its own disk for nothing, and a peer that is mute will stay so."""
+    async with Neighbourhood(replace(PRIVATE, copies=5), settings=CALM) as here:
+        puppets = await here.grow_puppets(others)
+        for puppet in puppets[:1]:
+            puppet.answer = lambda request: SILENCE if isinstance(request, Store) else None
+        node = await here.start(bootstrap=[puppet.invite for puppet in puppets])
+        await node.set("name", b"value")
+        await asyncio.sleep(12 * HOUR)
+        renewals = (await node.status()).operations["renew"]
+        assert 5 <= renewals.count <= 9  # after 5, 15, 35 ... minutes
+
+
+async def test_who_learns_afterwards_of_a_tombstone_that_lives_longer_renews_soon() -> None:
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(6)
+        late, writer, *_ = nearest(here.nodes[0].key_of("colour"), here.nodes)
+        cut = here.sim.partition([late.address])
+        await late.withdraw("colour")
+        cut.heal()
+        here.sim.slow[late.address] = 1.0
+        receipt = await writer.set("colour", b"red", acks=1)
+        assert late.public_key not in {one.public_key for one in receipt.replicas}
+        (published,) = await publications(writer)
+        assert published.renew_at > here.sim.wall() + CALM.renew_after_s / 2
+        await asyncio.sleep(60.0)
+        (published,) = await publications(writer)
+        assert published.renew_at < here.sim.wall() + 2 * CALM.renew_retry_s
 
 
 async def test_a_network_of_fewer_nodes_than_copies_is_short_of_none() -> None:

@@ -121,7 +121,8 @@ async def test_a_walk_that_was_left_hears_no_more() -> None:
 
 
 async def test_a_cancelled_lookup_asks_no_further() -> None:
-    async with Neighbourhood(settings=Settings(paths=1, parallel=1)) as here:
+    settings = Settings(paths=1, parallel=1, republish="never")
+    async with Neighbourhood(settings=settings) as here:
         seeker, *_ = await here.grow(8)
         await asyncio.sleep(1)
         sent = here.sim.sent.datagrams

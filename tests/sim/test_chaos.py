@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -18,12 +19,15 @@ from kademlia_node.core.routing import RoutingTable
 from kademlia_node.node.mend import Mender
 from kademlia_node.settings import EXPIRY_DEFAULT_S
 from kademlia_node.sim.attack import Attack
-from kademlia_node.sim.chaos import Scenario, run_scenario
+from kademlia_node.sim.chaos import run_scenario
+from kademlia_node.sim.scenario import Scenario
+from kademlia_node.sim.workload import Workload
 from kademlia_node.store.base import Answer, Outcome
 from kademlia_node.store.memory import MemoryStore
 
 ROOT = Path(__file__).parents[2]
 QUICK = Scenario(seed=3, nodes=12, hours=0.05, churn_s=300.0, tiny=False, disks=False)
+STORMY = Scenario(seed=1, nodes=10, hours=0.02, loss=0.02, churn_s=40.0, latency="skewed")
 BUSY = replace(QUICK, nodes=16, hours=0.1, churn_s=100.0, every_s=2.0)
 
 
@@ -71,9 +75,59 @@ def campaign(*options: str, hash_seed: str = "0", timeout_s: float = 300.0) -> s
     return printed
 
 
+@pytest.mark.parametrize("where", ["task", "callback", "healing", "loop"])
+def test_whatever_is_raised_is_told_with_its_story(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ZeroDivisionError("by 0")
+
+    async def fail_later(self: Workload, _: float) -> None:
+        await asyncio.sleep(5.0)
+        if where == "task":
+            fail()
+        loop = asyncio.get_running_loop()
+        if where == "callback":
+            loop.call_soon(fail)
+        else:
+            loop.call_exception_handler({"message": "so", "exception": ZeroDivisionError("by 0")})
+
+    if where == "healing":
+        monkeypatch.setattr("kademlia_node.sim.chaos.heal", fail)
+    else:
+        monkeypatch.setattr(Workload, "run", fail_later)
+    result = run_scenario(replace(QUICK, hours=0.01, churn_s=0.0, faults=False))
+    assert result.violation is not None
+    assert result.violation.startswith("8. unexpected error: ")
+    assert "ZeroDivisionError" in result.violation
+    assert any("VIOLATION" in line for line in result.story)
+    assert len(result.story) > 2
+
+
+def digests(hash_seed: str) -> str:
+    """Of a run under each kind of attack that strikes, with everything else that chance decides."""
+    program = (
+        "from dataclasses import replace; from tests.sim.test_chaos import *\n"
+        "for number, attack in enumerate(['flood', 'replay', 'lengths', 'sybil-lie', 'eclipse']):\n"
+        "    one = replace(STORMY, seed=number, attack=Attack(attack))\n"
+        "    print(run_scenario(one).digest)"
+    )
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", program]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, check=True
+    ).stdout.decode()
+
+
+@pytest.mark.net  # starts processes, which virtual time cannot wait for
+def test_faults_churn_attackers_disks_and_tiny_limits_are_the_same_whatever_the_hash_seed() -> None:
+    first = digests("1")
+    assert len(set(first.split())) == 5
+    assert digests("2") == first
+
+
 @pytest.mark.net  # starts processes, which virtual time cannot wait for
 def test_a_few_seeds_are_well_and_the_same_whatever_the_hash_seed() -> None:
-    """Faults, churn, attackers, disks and tiny limits are all on, as each seed draws them."""
     options = "--seeds=4", "--first=101", "--nodes=12", "--hours=0.03"
     runs = [campaign(*options, hash_seed=seed) for seed in ("1", "2")]
     digests = {line for run in runs for line in run.splitlines() if "digest" in line}
@@ -137,15 +191,18 @@ def store_that_loses(patch: pytest.MonkeyPatch) -> None:
         (store_that_loses, "1. lost acknowledged write"),
     ],
 )
+@pytest.mark.parametrize("attack", [None, Attack.FLOOD])
 def test_a_planted_bug_is_caught_and_told_with_its_story(
-    plant: Plant, rule: str, monkeypatch: pytest.MonkeyPatch
+    plant: Plant, rule: str, attack: Attack | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plant(monkeypatch)
-    outcomes = (run_scenario(replace(BUSY, seed=seed)) for seed in range(1, 6))
+    scenario = replace(BUSY, attack=attack)
+    outcomes = (run_scenario(replace(scenario, seed=seed)) for seed in range(1, 6))
     outcome = next((one for one in outcomes if one.violation is not None), None)
     assert outcome is not None, "five seeds did not notice it"
     assert outcome.violation is not None
     assert outcome.violation.startswith(rule)
     assert outcome.digest == ""
-    assert outcome.story[-1].endswith(f"VIOLATION {outcome.violation}")
-    assert len(outcome.story) > 1
+    assert outcome.story[-2].endswith(f"VIOLATION {outcome.violation}")
+    assert "which must not be: " in outcome.story[-1]
+    assert any(" down: [" in line for line in outcome.story)

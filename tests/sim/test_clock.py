@@ -118,6 +118,21 @@ def test_deadlock_is_an_error_that_names_the_waiting_tasks() -> None:
     assert ended == ["cancelled"]
 
 
+def test_a_loop_in_which_no_time_passes_is_an_error() -> None:
+    async def spin() -> None:
+        loop = asyncio.get_running_loop()
+
+        def again() -> None:
+            loop.call_soon(again)
+
+        await asyncio.sleep(7.0)
+        again()
+        await loop.create_future()
+
+    with pytest.raises(RuntimeError, match=r"time stands still: .* at 7\.000 s"):
+        run(spin())
+
+
 def test_run_cancels_what_is_left() -> None:
     ended: list[float] = []
 

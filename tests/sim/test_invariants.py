@@ -15,8 +15,9 @@ from kademlia_node.core.record import Record
 from kademlia_node.core.routing import RoutingTable
 from kademlia_node.errors import SetupError
 from kademlia_node.sim import FaultyStore, FixedLatency, Machine, Swarm
-from kademlia_node.sim.invariants import CLOSEST_COUNT, Violation, Watch
+from kademlia_node.sim.invariants import CLOSEST_COUNT, Watch
 from kademlia_node.sim.oracle import read
+from kademlia_node.sim.rules import Rule, Violation
 from kademlia_node.store.base import Answer, Outcome
 from kademlia_node.store.memory import MemoryPublications, MemoryStore
 
@@ -34,9 +35,9 @@ def swarm_of(nodes: int = 12, **options: Any) -> Swarm:
     return Swarm(nodes=nodes, seed=1, latency=LAN, settings=BRISK, **options)
 
 
-def watch_over(swarm: Swarm, *, settings: Settings = BRISK, strangers_write: bool = False) -> Watch:
+def watch_over(swarm: Swarm) -> Watch:
     rng = random.Random(1)
-    return Watch(swarm, settings=settings, rng=rng, strangers_write=strangers_write)
+    return Watch(swarm, rng=rng)
 
 
 async def write_one_of_each(watch: Watch, node: Node) -> list[Receipt]:
@@ -95,7 +96,7 @@ async def test_nothing_is_held_against_a_healthy_swarm() -> None:
 
 async def test_a_violation_tells_its_rule_and_its_moment() -> None:
     await asyncio.sleep(12.0)
-    violation = Violation("3. false record", "node 7 holds a false blob")
+    violation = Violation(Rule.FALSE_RECORD, "node 7 holds a false blob")
     assert str(violation) == "3. false record: node 7 holds a false blob"
     assert violation.at_s == asyncio.get_running_loop().time()
 
@@ -151,7 +152,7 @@ async def test_what_hostile_nodes_acknowledge_is_not_relied_upon(
 ) -> None:
     async with swarm_of(1) as swarm:
         watch = watch_over(swarm)
-        villains = await swarm.grow(8, kind=Villain)
+        villains = await swarm.grow(8, kind=Villain, hostile=True)
         disks = [swarm.machine(villain).disk for villain in villains]
         put = MemoryStore.put
 
@@ -331,14 +332,15 @@ async def test_what_a_crash_brought_back_to_the_list_was_renewed_lawfully() -> N
         await look_for(watch, RENEWED_S)
 
 
-async def test_strangers_may_prolong_blobs_and_nothing_that_is_signed() -> None:
+async def test_a_tombstone_where_nobody_withdrew_is_a_false_record() -> None:
     async with swarm_of() as swarm:
-        watch = watch_over(swarm, strangers_write=True)
-        blob, *signed = await write_one_of_each(watch, swarm.nodes[3])
-        await prolong(swarm, blob, HOUR_S)
-        await watch.look()
-        await prolong(swarm, signed[0], HOUR_S)
-        with pytest.raises(Violation, match=r"^4\. .* keeps name 'ours' of "):
+        watch = watch_over(swarm)
+        _, ours, *_ = await write_one_of_each(watch, swarm.nodes[3])
+        machine = replica_of(swarm, ours)
+        record = await held_by(swarm, machine, ours.key)
+        header = replace(record.header, flags=1, seq=record.header.seq + 1, length=0)
+        await file(swarm, machine, replace(record, header=header, value=b""))
+        with pytest.raises(Violation, match=r"^3\. .* holds a false name 'ours'"):
             await watch.look()
 
 
@@ -382,10 +384,11 @@ async def test_more_sessions_than_are_allowed_break_rule_6() -> None:
     async with swarm_of() as swarm:
         most = max([(await node.status()).sessions for node in swarm.nodes])
         enough = replace(BRISK, sessions_max=most - 1, half_open_max=1)
-        await watch_over(swarm, settings=enough).look()
-        too_few = replace(BRISK, sessions_max=most - 2, half_open_max=1)
-        with pytest.raises(Violation, match=rf"^6\. unbounded: node \d+ keeps {most} sessions"):
-            await watch_over(swarm, settings=too_few).look()
+        swarm.settings = enough
+        await watch_over(swarm).look()
+        swarm.settings = replace(BRISK, sessions_max=most - 2, half_open_max=1)
+        with pytest.raises(Violation, match=rf"^7\. unbounded: node \d+ keeps {most} sessions"):
+            await watch_over(swarm).look()
 
 
 async def test_nobody_is_judged_whose_disk_fails_or_who_is_away() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import logging
 
 import pytest
@@ -78,3 +79,11 @@ def test_logging_is_afterwards_as_it_was_whatever_is_raised(
         raise KeyError
     assert PACKAGE.propagate is propagates
     assert PACKAGE.handlers == before
+
+
+async def test_what_a_loop_reports_of_a_callback_is_a_line_too() -> None:
+    with no_errors_logged() as lines:
+        context = {"message": "a callback has failed", "exception": ZeroDivisionError("by 0")}
+        asyncio.get_running_loop().call_exception_handler(context)
+    assert len(lines) == 1
+    assert "ZeroDivisionError" in lines[0]

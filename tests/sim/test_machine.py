@@ -92,7 +92,7 @@ async def test_each_machine_has_a_clock_that_can_be_wrong_across_restarts() -> N
 
 async def test_a_node_of_another_kind_is_a_member_on_which_nobody_relies() -> None:
     async with Swarm(nodes=6, seed=1, latency=LAN) as swarm:
-        (villain,) = await swarm.grow(1, kind=Villain)
+        (villain,) = await swarm.grow(1, kind=Villain, hostile=True)
         assert isinstance(villain, Villain)
         assert swarm.machine(villain).is_hostile
         assert villain in swarm.nodes
@@ -120,7 +120,7 @@ async def test_a_node_of_another_kind_is_a_member_on_which_nobody_relies() -> No
 
 async def test_newcomers_take_the_identities_and_the_door_that_they_are_given() -> None:
     async with Swarm(nodes=3, seed=1, latency=LAN) as swarm:
-        (villain,) = await swarm.grow(1, kind=Villain)
+        (villain,) = await swarm.grow(1, kind=Villain, hostile=True)
         identity = swarm.machine(villain).identity
         await swarm.stop(villain)
         async with Swarm(nodes=2, seed=2, latency=LAN) as other:

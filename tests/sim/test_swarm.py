@@ -15,7 +15,7 @@ import kademlia_node.sim
 from kademlia_node import Address, Contact, Node, NotRunning
 from kademlia_node.errors import NoAnswer
 from kademlia_node.sim import FixedLatency, Swarm, survey
-from kademlia_node.sim.survey import Outcome, judged_lookup, summary
+from kademlia_node.sim.survey import Judged, judged_lookup, summary
 
 ROOT = Path(__file__).parents[2]
 
@@ -186,7 +186,7 @@ async def test_a_reader_that_is_cut_off_finds_nothing_and_that_is_no_success() -
 async def test_who_is_alone_finds_all_there_is() -> None:
     async with Swarm(nodes=1, seed=1) as swarm:
         outcome = await judged_lookup(swarm, swarm.nodes[0], bytes(32))
-    assert outcome == Outcome(0.0, success=True, exact=True, recall=1.0)
+    assert outcome == Judged(0.0, success=True, exact=True, recall=1.0)
 
 
 async def test_a_lookup_whose_own_node_goes_down_proves_nothing() -> None:
@@ -219,9 +219,9 @@ async def test_a_lookup_that_raises_counts_as_failed(monkeypatch: pytest.MonkeyP
 
 
 def test_successes_are_timed_apart_from_the_rest_and_hops_are_those_of_who_returned() -> None:
-    good = [Outcome(0.1 * n, hops=2, queries=20, success=True, recall=1.0) for n in range(1, 102)]
-    bad = Outcome(9.0, hops=4, queries=30, recall=0.5)
-    result = summary([*good, bad, Outcome(7.0, failed=True)], nodes=1000)
+    good = [Judged(0.1 * n, hops=2, queries=20, success=True, recall=1.0) for n in range(1, 102)]
+    bad = Judged(9.0, hops=4, queries=30, recall=0.5)
+    result = summary([*good, bad, Judged(7.0, failed=True)], nodes=1000)
     assert result.count == 103
     assert result.success == 101 / 103
     assert result.failed == pytest.approx(1 / 103)

@@ -10,7 +10,8 @@ from kademlia_node import Node, ValueTooLarge
 from kademlia_node.errors import NoAnswer
 from kademlia_node.sim import FixedLatency, Swarm, run
 from kademlia_node.sim.chaos import BRISK
-from kademlia_node.sim.invariants import Violation, Watch
+from kademlia_node.sim.invariants import Watch
+from kademlia_node.sim.rules import Violation
 from kademlia_node.sim.workload import LONG_BYTES_MAX, SHORT_BYTES_MAX, Workload
 
 LAN = FixedLatency(0.02)
@@ -44,7 +45,7 @@ def work_in(
 
 
 def watch_over(swarm: Swarm) -> Watch:
-    return Watch(swarm, settings=BRISK, rng=random.Random(2))
+    return Watch(swarm, rng=random.Random(2))
 
 
 async def test_in_a_healthy_swarm_every_verb_is_done_and_none_fails() -> None:
@@ -143,8 +144,8 @@ async def test_documented_errors_are_counted_and_told(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize(
     ("error", "rule"),
     [
-        (ZeroDivisionError("by zero"), r"^7\. .*: node \d: get: ZeroDivisionError\('by zero'\)"),
-        (TimeoutError(), r"^7\. unexpected error: node \d: get: TimeoutError\(\)"),
+        (ZeroDivisionError("by zero"), r"^8\. .*: node \d: get: ZeroDivisionError\('by zero'\)"),
+        (TimeoutError(), r"^8\. unexpected error: node \d: get: TimeoutError\(\)"),
     ],
 )
 async def test_any_other_exception_breaks_rule_7(

@@ -105,6 +105,18 @@ async def test_the_expired_are_not_there_before_any_sweep(open_store: Open) -> N
     assert (await store.usage()).records == 3
 
 
+async def test_a_store_tells_what_expires_when(open_store: Open) -> None:
+    store = await open_store(ROOMY)
+    soon, later = entry(slot=b"soon", ttl=10), entry(slot=b"later", ttl=20)
+    topic = [topic_entry(ALICE, b"a", ttl=20), topic_entry(BOB, b"b", ttl=20)]
+    for record in (later, soon, *topic):
+        await put(store, record)
+    assert await store.expiring(after=WALL, until=WALL + 9.9) == []
+    assert await store.expiring(after=WALL, until=WALL + 10) == [soon.key]
+    assert await store.expiring(after=WALL + 10, until=WALL + 20) == sorted([later.key, TOPIC])
+    assert await store.expiring(after=WALL + 20, until=WALL + 30) == []
+
+
 async def test_a_sweep_forgets_just_what_has_expired(open_store: Open) -> None:
     store = await open_store(ROOMY)
     for ttl in (10, 20, 30):

@@ -53,6 +53,15 @@ async def test_a_full_store_gives_up_the_farthest_for_the_nearer(open_store: Ope
     assert by_distance(await held(store)) == [nearest, second, third]
 
 
+async def test_who_had_to_make_room_is_told(open_store: Open) -> None:
+    store = await open_store(room_for(2))
+    nearest, second, third = by_distance([blob(bytes([number]) * 100) for number in range(3)])
+    for record in (second, third):
+        assert (await store.put(record, charged_to=PREFIX, wall=WALL)).gone == ()
+    answer = await store.put(nearest, charged_to=PREFIX, wall=WALL)
+    assert (answer.outcome, answer.gone) == (Outcome.STORED, (third.key,))
+
+
 async def test_several_small_ones_go_for_one_large(open_store: Open) -> None:
     store = await open_store(room_for(3))
     near, *others = by_distance([blob(bytes([number]) * 100) for number in range(4)])

@@ -130,7 +130,9 @@ async def launch(
         target=None if attack is Attack.ECLIPSE else point,
         rate_per_s=rate_per_s,
     )
-    nodes = await swarm.grow(count, kind=partial(KINDS[attack], gang=gang), identities=identities)
+    nodes = await swarm.grow(
+        count, kind=partial(KINDS[attack], gang=gang), hostile=True, identities=identities
+    )
     lured = await swarm.grow(1, identities=[prey], via=nodes) if prey is not None else [None]
     return Assault(attack=attack, gang=gang, nodes=nodes, prey=lured[0])
 

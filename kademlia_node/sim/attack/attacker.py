@@ -8,11 +8,12 @@ that all others run. Also how to send under a false address.
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.message import Refused, Request, Response
-from kademlia_node.errors import SetupError
+from kademlia_node.errors import NotRunning, SetupError
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.listener import NodeListener
 from kademlia_node.node.node import Node
@@ -83,8 +84,9 @@ class Striker(Attacker):
         """Strike at even intervals; cancelled when the node stops."""
         while True:
             await asyncio.sleep(1.0 / self.gang.rate_per_s)
-            await self.strike()
-            self.gang.strikes += 1
+            with suppress(NotRunning):  # it is being stopped
+                await self.strike()
+                self.gang.strikes += 1
 
     async def strike(self) -> None:
         """Do it once."""
