@@ -161,10 +161,10 @@ class Settings:
     sweep_s: float = 60.0  # expired records and idle sessions
     join_retry_s: float = 2.0  # first pause while no bootstrap answers; doubles up to a minute
     join_retry_max_s: float = 60.0  # a network that comes up finds us within this time
-    rejoin_look_s: float = 10.0  # whether our uplink is back, or we have slept: costs nothing
+    rejoin_look_s: float = 20.0  # whether our uplink is back, or we have slept: costs nothing
     slept_s: float = 120.0  # on the wall clock, when less was to pass: look around again
     lost_max: int = 128  # contacts that fell silent and are tried again, some 200 bytes each
-    lost_look_s: float = 10.0  # whether one of them was heard: costs nothing
+    lost_look_s: float = 20.0  # whether one of them was heard: costs nothing
     lost_every_s: float = 120.0  # one is tried, sooner if we know fewer than k: 8 bytes a second
     lost_at_once: int = 8  # are tried at once when one turned out to be in another network
     leave_s: float = 60.0  # for handing over what we hold when we leave for good
