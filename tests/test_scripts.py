@@ -116,6 +116,72 @@ def test_what_is_known_costs_few_requests() -> None:
     assert told["first_put_requests"] > 2 * told["copies"]
 
 
+@pytest.mark.parametrize("republish", ["difference", "hourly"])
+def test_records_outlive_the_churn_of_their_holders(republish: str) -> None:
+    sizes = ("--nodes=16", "--records=40", "--hours=0.5", "--settle=10", "--latency=lan")
+    options = ("--churn=600", "--away=100", f"--republish={republish}")
+    told = figures("simulation", "upkeep", *sizes, *options)
+    assert (told["records"], told["missed"], told["found"]) == (40, 0, 1.0)
+    assert (told["gone"], told["gone_shown"]) == (2, 0)
+    assert 0.5 < told["overlap"] <= 1.0
+    assert told["departures"] > 5
+    assert 5 < told["running"] < 16
+    assert told["bytes_per_node_h"] > 28 * told["datagrams_per_node_h"] > 0
+    digests = told.get("served_Digest_per_node_h", 0)
+    assert (digests > 0) == (republish == "difference")
+
+
+def test_records_that_stay_where_they_are_are_not_copied() -> None:
+    sizes = ("--nodes=12", "--records=20", "--hours=0.2", "--settle=10", "--latency=lan")
+    told = figures("simulation", "upkeep", *sizes, "--churn=0", "--sample=5")
+    assert (told["departures"], told["running"], told["overlap"]) == (0, 12.0, 1.0)
+    assert "repaired_per_node_h" not in told
+    assert (told["records"], told["found"], told["missed"]) == (20, 1.0, 0)
+
+
+def test_copies_come_back_after_nodes_were_killed() -> None:
+    sizes = ("--nodes=20", "--records=30", "--settle=10", "--latency=lan")
+    told = figures("simulation", "kill", *sizes, "--share=0.4", "--copies=4")
+    assert (told["copies"], told["records"]) == (4, 30)
+    assert told["expected"] == pytest.approx(1 - 0.4**4)
+    assert told["sigma_3"] == pytest.approx(3 * (0.4**4 * (1 - 0.4**4) / 15) ** 0.5)
+    assert told["found"] >= 0.8
+    assert told["survived"] >= 0.8
+    at_once, _, later = told["restored"]
+    assert at_once["copies_mean"] < 4 <= told["copies_before"]
+    assert at_once["full"] < 1.0
+    assert (later["after_h"], later["full"], later["lost_since"]) == (2, 1.0, 0.0)
+
+
+def test_a_cold_restart_loses_nothing() -> None:
+    told = figures("simulation", "cold", "--nodes=12", "--records=20", "--settle=10")
+    assert (told["records"], told["found"], told["gone_shown"]) == (20, 1.0, 0)
+    assert told["peak_slot_ratio"] >= told["peak_minute_ratio"] > 0
+    assert told["restart_s"] < 60
+    assert told["virtual_s"] > 3900
+
+
+def test_two_halves_become_one_network_with_the_records_of_both() -> None:
+    sizes = ("--nodes=16", "--records=24", "--hours=0.3", "--settle=10", "--latency=lan")
+    told = figures("simulation", "split", *sizes)
+    assert told["records"] == 24
+    assert told["virtual_s"] > 0.3 * 3600 + 600
+    first, last = told["looks"]
+    assert (first["after_s"], last["after_s"]) == (60, 600)
+    for look in (first, last):
+        assert (look["exact"], look["found_a"], look["found_b"]) == (1.0, 1.0, 1.0)
+
+
+def test_a_network_lives_on_without_its_seeds() -> None:
+    sizes = ("--nodes=14", "--records=10", "--hours=0.5", "--settle=10", "--latency=lan")
+    told = figures("simulation", "seedless", *sizes, "--seeds=4")
+    assert (told["restarted"], told["running"], told["newcomers_joined"]) == (5, 20, 10)
+    assert (told["exact"], told["exact_with_newcomers"], told["found"]) == (1.0, 1.0, 1.0)
+    refused = ran("simulation", "seedless", "--nodes=4", "--seeds=4")
+    assert refused.returncode == 2
+    assert "fewer --seeds" in refused.stderr
+
+
 def test_the_store_bench_reads_what_it_wrote() -> None:
     told = figures("_bench", "store", "--records=2000", "--reads=500")
     assert told["puts_per_s"] > 0

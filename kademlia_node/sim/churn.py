@@ -1,7 +1,10 @@
 """Churn: nodes that leave when it suits them, politely or not, and come back.
 
 Sessions and absences are exponential, so at every moment each node is as likely to leave as ever.
-It knows nothing of what the nodes do. Driven as a block; when it ends, who is away stays away:
+Sessions may be Weibull instead, as they are in the field (Stutzbach and Rejaie, 2006, section 4):
+most are short, and who has stayed for long will stay. Then whoever runs at the beginning is in the
+midst of a session, as in any network that one looks at. It knows nothing of what the nodes do.
+Driven as a block; when it ends, who is away stays away:
 
     async with swarm.churn(mean_session_s=3600.0, spare=[swarm.nodes[0]]) as churn:
         await asyncio.sleep(7200.0)
@@ -10,12 +13,19 @@ It knows nothing of what the nodes do. Driven as a block; when it ends, who is a
 from __future__ import annotations
 
 import asyncio
+import math
 import random
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
+    from kademlia_node.node.node import Node
     from kademlia_node.sim.swarm import Swarm
+
+EXPONENTIAL = 1.0  # the shape by which a Weibull distribution is an exponential one
+
+
+async def _ignore(_: Node) -> None: ...
 
 
 class Churn:
@@ -23,6 +33,18 @@ class Churn:
 
     Nobody else may stop, crash or restart these nodes meanwhile. What goes wrong at a restart is
     raised at the end of the block.
+
+    Args:
+        swarm: Whose nodes.
+        numbers: Which, by their index.
+        rng: Draws who goes when.
+        mean_session_s: How long a node runs, on average.
+        mean_absence_s: How long it is away, on average.
+        crash_share: Which share of them crashes; the others stop politely.
+        loss_share: Which share of the crashes costs the disk as well.
+        session_shape: Of the Weibull distribution of sessions; below 1 there are more short ones,
+            and more long ones, than exponential ones would be.
+        on_departure: Is shown each node just before it goes, while it still runs.
 
     Attributes:
         stops: How many polite departures there were.
@@ -40,14 +62,18 @@ class Churn:
         mean_absence_s: float,
         crash_share: float,
         loss_share: float,
+        session_shape: float = EXPONENTIAL,
+        on_departure: Callable[[Node], Awaitable[None]] = _ignore,
     ) -> None:
         self._swarm = swarm
         self._numbers = numbers
         self._rng = rng
-        self._session_rate = 1 / mean_session_s
+        self._mean_session_s = mean_session_s
+        self._shape = session_shape
         self._absence_rate = 1 / mean_absence_s
         self._crash_share = crash_share
         self._loss_share = loss_share
+        self._on_departure = on_departure
         self._over = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self.stops = 0
@@ -70,14 +96,31 @@ class Churn:
                 nodes.create_task(self._come_and_go(number))
 
     async def _come_and_go(self, number: int) -> None:
-        if self._swarm.machine(self._swarm.nodes[number]).up_since is None:
+        in_midst = self._swarm.machine(self._swarm.nodes[number]).up_since is not None
+        if not in_midst:
             await self._return(number)
-        while await self._lasts(self._session_rate):
+        while await self._lasts(self._session_s(in_midst=in_midst)):
             await self._leave(number)
             await self._return(number)
+            in_midst = False
+
+    def _session_s(self, *, in_midst: bool) -> float:
+        """The length of a session, or what is left of one at a moment that has not chosen it.
+
+        A long session is more likely to be met than a short one. So if (s / scale) ** shape is
+        exponential for a session s, the same of its rest has a gamma distribution, of 1 / shape.
+        """
+        shape = self._shape
+        if shape == EXPONENTIAL:
+            return self._rng.expovariate(1 / self._mean_session_s)
+        scale_s = self._mean_session_s / math.gamma(1 + 1 / shape)
+        if in_midst:
+            return scale_s * float(self._rng.gammavariate(1 / shape, 1.0) ** (1 / shape))
+        return self._rng.weibullvariate(scale_s, shape)
 
     async def _leave(self, number: int) -> None:
         node = self._swarm.nodes[number]
+        await self._on_departure(node)
         if self._rng.random() < self._crash_share:
             self.crashes += 1
             keeps = self._loss_share == 0.0 or self._rng.random() >= self._loss_share
@@ -87,14 +130,14 @@ class Churn:
             await self._swarm.stop(node)
 
     async def _return(self, number: int) -> None:
-        if await self._lasts(self._absence_rate):
+        if await self._lasts(self._rng.expovariate(self._absence_rate)):
             await self._swarm.restart(self._swarm.nodes[number])
             self.returns += 1
 
-    async def _lasts(self, rate: float) -> bool:
-        """Wait for a time drawn at this rate per second; False when the churn ends before."""
+    async def _lasts(self, span_s: float) -> bool:
+        """Wait for so many seconds; False when the churn ends before."""
         try:
-            async with asyncio.timeout(self._rng.expovariate(rate)):
+            async with asyncio.timeout(span_s):
                 await self._over.wait()
         except TimeoutError:
             return True

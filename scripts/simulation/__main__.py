@@ -5,10 +5,12 @@ from __future__ import annotations
 import click
 
 from scripts.simulation.chaos import campaign, chaos
+from scripts.simulation.disasters import cold, kill, seedless, split
 from scripts.simulation.life import live
 from scripts.simulation.lookups import lookups
 from scripts.simulation.records import topic, values
 from scripts.simulation.steady import steady
+from scripts.simulation.upkeep import upkeep
 
 
 class Simulations(click.Group):
@@ -31,7 +33,20 @@ def main() -> None:
     """Simulate real nodes. The same SEED and options give the same digest, on any machine."""
 
 
-for command in (chaos, campaign, lookups, live, values, topic, steady):
+for command in (
+    chaos,
+    campaign,
+    lookups,
+    live,
+    values,
+    topic,
+    steady,
+    upkeep,
+    kill,
+    cold,
+    split,
+    seedless,
+):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from typing import Any
 
 import click
 
+from kademlia_node.core.network import Network
 from kademlia_node.settings import Settings
 from kademlia_node.sim import LATENCIES, Swarm, run
 from kademlia_node.sim.latency import LatencyModel
@@ -103,7 +104,13 @@ def loss_option(*, several: bool = False) -> Callable[[Any], Any]:
     return click.option("--loss", type=share, default=0.0, help="Share of datagrams lost.")
 
 
-def simulate(weather: Weather, experiment: Experiment, *, settings: Settings | None = None) -> None:
+def simulate(
+    weather: Weather,
+    experiment: Experiment,
+    *,
+    settings: Settings | None = None,
+    network: Network | None = None,
+) -> None:
     """Run it in a swarm that has settled, and print its figures."""
 
     async def main() -> Figures:
@@ -114,6 +121,7 @@ def simulate(weather: Weather, experiment: Experiment, *, settings: Settings | N
             loss=weather.loss,
             latency=weather.model(),
             settings=settings,
+            network=network,
         ) as swarm:
             await _grow(swarm, weather.nodes)
             bill.on_joined(weather.nodes)

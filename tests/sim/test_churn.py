@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import subprocess
 import sys
 from statistics import fmean
+from typing import Any
 
 import pytest
 
 from kademlia_node import SetupError
-from kademlia_node.sim import FixedLatency, Swarm, run  # noqa: F401 - `run` is for the program below
+from kademlia_node.node.node import Node
+from kademlia_node.sim import Churn, FixedLatency, Swarm, run  # noqa: F401 - `run` is for the program below
 
 LAN = FixedLatency(0.02)
 HOUR_S = 3600.0
@@ -22,6 +25,19 @@ async def churned(seed: int) -> str:
             await asyncio.sleep(600.0)
         assert churn.crashes * churn.stops * churn.returns > 0
         return swarm.network.trace_digest()
+
+
+def weibull(swarm: Swarm, **options: Any) -> Churn:
+    """Sessions of a minute on average, half of which end within 14.4 s."""
+    usual: dict[str, Any] = {"mean_absence_s": 20.0, "crash_share": 0.5, "loss_share": 0.0}
+    return Churn(
+        swarm,
+        range(1, len(swarm.nodes)),
+        rng=random.Random(7),
+        mean_session_s=60.0,
+        session_shape=0.5,
+        **usual | options,
+    )
 
 
 async def test_nodes_come_and_go_at_the_rates_that_were_set() -> None:
@@ -38,6 +54,31 @@ async def test_nodes_come_and_go_at_the_rates_that_were_set() -> None:
     assert abs(churn.crashes - departures / 2) < 1.5 * departures**0.5
     assert departures - 4 <= churn.returns <= departures
     assert fmean(running) == pytest.approx(1 + 4 * 60 / 80, rel=0.1)
+
+
+async def test_weibull_sessions_have_their_mean_though_half_of_them_are_short() -> None:
+    lengths = []
+    async with Swarm(nodes=5, seed=1, latency=LAN) as swarm:
+
+        async def on_departure(node: Node) -> None:
+            since = swarm.machine(node).up_since
+            assert since is not None
+            if since > 10.0:  # the first of each node was in its midst
+                lengths.append(asyncio.get_running_loop().time() - since)
+
+        async with weibull(swarm, on_departure=on_departure) as churn:
+            await asyncio.sleep(2 * HOUR_S)
+    assert churn.stops + churn.crashes - 4 <= len(lengths) < churn.stops + churn.crashes
+    assert fmean(lengths) == pytest.approx(60.0, rel=0.3)
+    assert fmean(length < 14.4 for length in lengths) == pytest.approx(0.5, abs=0.1)
+
+
+async def test_who_runs_at_the_beginning_is_in_the_midst_of_a_weibull_session() -> None:
+    async with Swarm(nodes=81, seed=1, latency=LAN) as swarm:
+        async with weibull(swarm, mean_absence_s=1e6) as churn:
+            await asyncio.sleep(30.0)
+        departures = churn.stops + churn.crashes
+    assert departures == pytest.approx(80 * 0.264, abs=3 * (80 * 0.264 * 0.736) ** 0.5)
 
 
 async def test_who_is_spared_never_leaves_and_who_returns_has_its_records() -> None:
