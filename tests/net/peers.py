@@ -18,10 +18,14 @@ from kademlia_node.core import packet
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.message import (
+    Digest,
+    Digests,
     FindNode,
     FindValue,
     Identified,
     Identify,
+    Leaving,
+    Left,
     Nodes,
     Ping,
     Pong,
@@ -60,6 +64,8 @@ def polite(_asker: Asker, request: Request) -> Response:
         FindValue: Values((), 0, None, ()),
         Store: Stored(StoreStatus.OK),
         Probe: Probed(accepted=False),
+        Digest: Digests(0),
+        Leaving: Left(),
     }
     return answers[type(request)]
 

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from kademlia_node.core.contact import Contact
-from kademlia_node.core.record import Record
+from kademlia_node.core.record import Header, Record
 from kademlia_node.core.routing import RoutingTable
-from kademlia_node.node.mend import Mender
 from kademlia_node.settings import EXPIRY_DEFAULT_S
 from kademlia_node.sim.attack import Attack
 from kademlia_node.sim.chaos import run_scenario
@@ -159,16 +158,12 @@ def inexact_closest(patch: pytest.MonkeyPatch) -> None:
 
 
 def repair_that_prolongs(patch: pytest.MonkeyPatch) -> None:
-    """Whoever mends a blob gives it as long as if it were new."""
-    honest = Mender.on_read
+    """Whoever copies a blob from a neighbour keeps it as long as if it were new."""
 
-    def on_read(self: Mender, record: Record, *rest: Any) -> None:
-        later = record.header.expires + EXPIRY_DEFAULT_S  # which storers clamp to theirs
-        if not record.header.author:
-            record = replace(record, header=replace(record.header, expires=later))
-        honest(self, record, *rest)
+    def renew(header: Header, wall: float) -> Header:
+        return replace(header, expires=int(wall) + EXPIRY_DEFAULT_S)
 
-    patch.setattr(Mender, "on_read", on_read)
+    patch.setattr("kademlia_node.node.copying.clamp_blob", renew)
 
 
 def store_that_loses(patch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,10 @@ OFFER_BYTES_MAX = 8 * CHUNK_BYTES  # a lie needs no more
 
 
 class Forgetter(Attacker):
-    """Acknowledges every STORE and keeps nothing."""
+    """Acknowledges every STORE and keeps nothing; nor does it fetch what its neighbours hold."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"settings": replace(options["settings"], republish="never")})
 
     def instead(self, request: Request) -> Response | None:
         """It is stored, of course."""

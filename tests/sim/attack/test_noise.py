@@ -93,7 +93,8 @@ async def stores_served_by(node: Node) -> int:
 
 
 async def test_replayed_datagrams_change_nothing() -> None:
-    async with Swarm(nodes=10, seed=1, latency=LAN) as swarm:
+    settings = Settings(republish="never")
+    async with Swarm(nodes=10, seed=1, latency=LAN, settings=settings) as swarm:
         honest = swarm.nodes[:]
         async with await launch(
             Attack.REPLAY, swarm, count=2, rng=Random(1), rate_per_s=50.0
