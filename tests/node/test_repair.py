@@ -178,18 +178,18 @@ async def test_a_topic_of_many_entries_is_repaired_page_by_page() -> None:
     async with Neighbourhood() as here:
         nodes = await here.grow(3, settings=CALM)
         entries = [announced(here, slot, b"x" * 100) for slot in range(600)]
-        long = announced(here, 1000, LONG)
-        await file_at(here, nodes[0], *entries, long)
+        await file_at(here, nodes[0], *entries)
         await asyncio.sleep(120)
         for node in nodes:
-            assert len(await here.held(node, TOPIC)) == 601
+            assert len(await here.held(node, TOPIC)) == 600
         chunks = await total(nodes, "served_Chunk")
         changed = announced(here, 300, b"y" * 100, seq=2)
         await file_at(here, nodes[1], changed)
         await asyncio.sleep(300)
         for node in nodes:
             assert changed in await here.held(node, TOPIC)
-        assert (await total(nodes, "served_Chunk")) - chunks < chunks / 5
+        # Two of the three fetch one page, of up to 32 KiB, and the manifest.
+        assert (await total(nodes, "served_Chunk")) - chunks < chunks / 3
 
 
 async def test_signed_records_are_charged_to_their_authors_and_blobs_to_whoever_helps() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from kademlia_node.node.download import holder_of, holders_topic
 from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import TopicEntry
-from kademlia_node.settings import Settings
 from tests.node.network import DAY, PRIVATE, Neighbourhood, contact_of
 from tests.node.providers import (
     CHUNKS,
@@ -113,11 +113,11 @@ async def test_after_another_start_the_new_announcement_replaces_the_old_one() -
 async def test_who_provides_no_longer_is_not_asked_and_the_others_are(
     source: Path, target: Path
 ) -> None:
-    async with Neighbourhood(settings=Settings(republish="never")) as here:
+    async with Neighbourhood() as here:
         (first, second), key = await provide(here, source, 2)
         await first.unprovide(key)
         assert await kept_alive(first) == 0
-        await asyncio.sleep(5.0)  # the last of the holders are told behind the verb
+        await asyncio.sleep(300.0)  # whoever came to hold it meanwhile learns it by repair
         assert await said(here, key) == {None, contact_of(second).pack()}
         await fetch(await here.start(server=False), key, target)
         assert read(target) == CONTENT
