@@ -118,7 +118,7 @@ async def test_with_every_seed_gone_the_saved_peers_are_the_way_back() -> None:
 # --- Two halves -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("nodes", [4, 10, 24])
+@pytest.mark.parametrize("nodes", [4, 10, pytest.param(24, marks=pytest.mark.slow)])
 async def test_two_halves_that_grew_apart_become_one_network_within_a_minute(nodes: int) -> None:
     async with Swarm(nodes=nodes, seed=nodes) as swarm:
         await asyncio.sleep(300)
@@ -133,6 +133,7 @@ async def test_two_halves_that_grew_apart_become_one_network_within_a_minute(nod
         await assert_one_network(swarm)
 
 
+@pytest.mark.slow
 async def test_halves_in_which_nobody_knows_all_become_one_network_too() -> None:
     settings = Settings(k=6, far_buckets=(6, 6, 6), republish="never")
     async with Swarm(nodes=32, seed=1, settings=settings) as swarm:

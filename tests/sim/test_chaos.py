@@ -186,7 +186,7 @@ def store_that_loses(patch: pytest.MonkeyPatch) -> None:
         (store_that_loses, "1. lost acknowledged write"),
     ],
 )
-@pytest.mark.parametrize("attack", [None, Attack.FLOOD])
+@pytest.mark.parametrize("attack", [None, pytest.param(Attack.FLOOD, marks=pytest.mark.slow)])
 def test_a_planted_bug_is_caught_and_told_with_its_story(
     plant: Plant, rule: str, attack: Attack | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
