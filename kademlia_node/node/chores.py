@@ -5,7 +5,6 @@ from __future__ import annotations
 from kademlia_node.core.message import Ping, Response
 from kademlia_node.node.join import Joiner
 from kademlia_node.node.reach import Reach
-from kademlia_node.node.receipt import OperationCost
 from kademlia_node.node.rejoin import Rejoining, Reunion
 from kademlia_node.node.renew import Renewer
 from kademlia_node.node.repair import Repairer
@@ -44,15 +43,10 @@ def plan_chores(
             await state.holdings.refresh()  # before the store forgets what has expired
         return Did(await state.store.sweep(wall=state.wall()))
 
-    async def renew() -> Did:
-        before = state.operations.get("renew", OperationCost()).count
-        pause_s = await renewer.renew_some()
-        return Did(state.operations.get("renew", OperationCost()).count - before, pause_s)
-
     upkeep.add("measure", measure, every_s=settings.refresh_s, first_s=settings.measure_after_s)
     upkeep.add("refresh", refresh, every_s=settings.refresh_every_s)
     upkeep.add("check", check, every_s=settings.check_every_s)
-    upkeep.add("renew", renew, every_s=settings.renew_every_s)
+    upkeep.add("renew", renewer.renew_some, every_s=settings.renew_every_s)
     upkeep.add("probe", reach.probe, every_s=settings.probe_s, first_s=settings.measure_after_s)
     upkeep.add("sweep", sweep, every_s=settings.sweep_s)
 

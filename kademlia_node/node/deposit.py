@@ -18,7 +18,7 @@ from kademlia_node.core.record import Header, Reason, Record
 from kademlia_node.core.rtt import soft_timeout
 from kademlia_node.errors import BadRecord
 from kademlia_node.node.offer import Offer
-from kademlia_node.node.receipt import Trace
+from kademlia_node.node.receipt import StepOutcome, Trace
 from kademlia_node.node.serve import fits_inline
 from kademlia_node.node.state import NodeState
 from kademlia_node.rare import Rare, sometimes
@@ -265,5 +265,5 @@ def _reason(response: Response | None) -> str:
         case Stored(status):
             return status.name.lower().replace("_", " ")
         case Refused(_, detail):
-            return detail
-    return "silent"
+            return f"refused: {detail}"
+    return StepOutcome.SILENT

@@ -23,6 +23,7 @@ from kademlia_node.errors import SetupError
 from kademlia_node.node.draft import renewed
 from kademlia_node.node.receipt import Receipt, StepOutcome
 from kademlia_node.node.state import NodeState
+from kademlia_node.node.upkeep import Did
 from kademlia_node.node.write import Writer, is_outlived
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import EXPIRY_DEFAULT_S, FORGOTTEN_AFTER_S
@@ -45,8 +46,8 @@ class Renewer:
         self._publications = state.store.publications
         self._not_before: dict[Place, float] = {}  # of the event loop; forgotten at a restart
 
-    async def renew_some(self) -> float | None:
-        """Renew a few of those that are due; seconds until more should follow, or None."""
+    async def renew_some(self) -> Did:
+        """Renew a few of those that are due."""
         settings = self._state.settings
         self._writer.forget_seqs()
         at_once = settings.renewals_at_once
@@ -54,8 +55,8 @@ class Renewer:
         async with asyncio.TaskGroup() as tasks:
             renewals = [tasks.create_task(self._renew(published)) for published in due]
         if renewals and not any(renewal.result() for renewal in renewals):
-            return settings.renew_retry_s  # nobody is there
-        return settings.renew_pause_s if len(due) == at_once else None
+            return Did(0, settings.renew_retry_s)  # nobody is there
+        return Did(len(due), settings.renew_pause_s if len(due) == at_once else None)
 
     async def _due(self, count: int) -> list[Published]:
         now, waiting = self._state.loop.time(), self._not_before
@@ -136,7 +137,7 @@ class Renewer:
         refusals = [why for contact, why in receipt.refused.items() if contact != here]
         silence = {StepOutcome.SILENT, StepOutcome.WAITING}
         heard = any(step.outcome not in silence for step in steps)
-        if others or heard or any(why != "silent" for why in refusals):
+        if others or heard or any(why != StepOutcome.SILENT for why in refusals):
             return False
         return bool(steps or refusals or not receipt.replicas)
 

@@ -228,4 +228,4 @@ def is_short(receipt: Receipt) -> bool:
     if len(receipt.replicas) >= receipt.copies:
         return False
     trace, said = receipt.trace, receipt.refused.values()
-    return "silent" in said or trace.count(StepOutcome.SILENT) > 0 or trace.requests == 0
+    return StepOutcome.SILENT in said or trace.count(StepOutcome.SILENT) > 0 or trace.requests == 0

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 EXPONENTIAL = 1.0  # the shape by which a Weibull distribution is an exponential one
 
 
-async def _ignore(_: Node) -> None: ...
-
-
 class Churn:
     """Makes nodes of a swarm come and go; made by `Swarm.churn`.
 
@@ -63,7 +60,7 @@ class Churn:
         crash_share: float,
         loss_share: float,
         session_shape: float = EXPONENTIAL,
-        on_departure: Callable[[Node], Awaitable[None]] = _ignore,
+        on_departure: Callable[[Node], Awaitable[None]] | None = None,
     ) -> None:
         self._swarm = swarm
         self._numbers = numbers
@@ -120,7 +117,8 @@ class Churn:
 
     async def _leave(self, number: int) -> None:
         node = self._swarm.nodes[number]
-        await self._on_departure(node)
+        if self._on_departure is not None:
+            await self._on_departure(node)
         if self._rng.random() < self._crash_share:
             self.crashes += 1
             keeps = self._loss_share == 0.0 or self._rng.random() >= self._loss_share

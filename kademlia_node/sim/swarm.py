@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from heapq import nsmallest
 from typing import Any, Self
@@ -36,7 +36,7 @@ from kademlia_node.net.transport import Receive, Transport
 from kademlia_node.node.leave import Departure
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
-from kademlia_node.sim.churn import Churn
+from kademlia_node.sim.churn import EXPONENTIAL, Churn
 from kademlia_node.sim.clocks import Clock
 from kademlia_node.sim.diary import Diary
 from kademlia_node.sim.machine import Machine, NodeKind
@@ -217,16 +217,13 @@ class Swarm:
         mean_absence_s: float = 600.0,
         crash_share: float = 0.5,
         loss_share: float = 0.0,
+        session_shape: float = EXPONENTIAL,
+        on_departure: Callable[[Node], Awaitable[None]] | None = None,
         spare: Collection[Node] = (),
     ) -> Churn:
-        """Have the honest nodes come and go for the length of an `async with` block; see `Churn`.
+        """Have the honest nodes come and go for the length of an `async with` block.
 
-        Args:
-            mean_session_s: How long a node runs, on average.
-            mean_absence_s: How long it is away, on average.
-            crash_share: Which share of them crashes; the others stop politely.
-            loss_share: Which share of the crashes costs the disk as well.
-            spare: Nodes that stay.
+        `spare` are those that stay; for the rest of the arguments see `Churn`.
         """
         staying = {self.machine(node).number for node in spare}
         return Churn(
@@ -241,6 +238,8 @@ class Swarm:
             mean_absence_s=mean_absence_s,
             crash_share=crash_share,
             loss_share=loss_share,
+            session_shape=session_shape,
+            on_departure=on_departure,
         )
 
     # --- The truth --------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from kademlia_node.core.key import Kind, topic_key
 from kademlia_node.errors import KademliaError
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Republish, Settings
-from kademlia_node.sim import Churn, Machine, Swarm
+from kademlia_node.sim import Machine, Swarm
 from kademlia_node.sim.oracle import Item, read
 from scripts.simulation.life import HEADER_BYTES
 from scripts.simulation.weather import Figures, Weather, say, simulate, weather_options
@@ -296,8 +296,8 @@ async def _watched(nodes: Sequence[Node]) -> Counter[str]:
 )
 @click.option("--sample", type=click.IntRange(1), default=1000, help="Records looked at, at most.")
 def upkeep(
-    weather: Weather, *, hours: float, records: int, republish: Republish, sample: int,
-    **sessions: float,
+    weather: Weather, *, hours: float, records: int, republish: Republish, session_s: float,
+    shape: float, absence_s: float, sample: int,
 ) -> None:  # fmt: skip
     """Hours of churn, after which random nodes read what others have written before.
 
@@ -314,14 +314,23 @@ def upkeep(
         say(f"{len(written)} records written")
         await asyncio.sleep(WRITTEN_S)
         costs = Costs(swarm)
-        async with _churn(swarm, stable, costs, rng=rng, **sessions) as churn:
+        going = swarm.churn(
+            mean_session_s=session_s or 1.0,
+            mean_absence_s=absence_s,
+            session_shape=shape,
+            on_departure=costs.on_departure,
+            spare=stable if session_s else swarm.nodes,
+        )
+        async with going as churn:
             cost = await costs.live(hours)
             looked_at = rng.sample(written, min(sample, len(written)))
             quality = await _quality(swarm, looked_at, rng=rng)
         return {
             "hours": hours,
             "republish": republish,
-            **sessions,
+            "session_s": session_s,
+            "shape": shape,
+            "absence_s": absence_s,
             "records": len(written),
             "departures": churn.stops + churn.crashes,
             **quality,
@@ -329,25 +338,6 @@ def upkeep(
         }
 
     simulate(weather, experiment, settings=Settings(republish=republish))
-
-
-def _churn(
-    swarm: Swarm, stable: Sequence[Node], costs: Costs, *, rng: random.Random, session_s: float,
-    shape: float, absence_s: float,
-) -> Churn:  # fmt: skip
-    """Of all that are not stable; of nobody, if sessions last for 0 s."""
-    going = [n for n, node in enumerate(swarm.nodes) if session_s and node not in stable]
-    return Churn(
-        swarm,
-        going,
-        rng=rng,
-        mean_session_s=session_s or 1.0,
-        mean_absence_s=absence_s,
-        crash_share=0.5,
-        loss_share=0.0,
-        session_shape=shape,
-        on_departure=costs.on_departure,
-    )
 
 
 async def _quality(swarm: Swarm, written: Sequence[Written], *, rng: random.Random) -> Figures:

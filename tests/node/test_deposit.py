@@ -177,7 +177,7 @@ class StoreScript:
         (Stored(StoreStatus.QUOTA), "quota"),
         (Stored(StoreStatus.BAD, reason=Reason.EXPIRED), "bad: expired"),
         (Stored(StoreStatus.BAD, reason=99), "bad"),
-        (Refused(ErrorCode.BUSY, "too many requests"), "too many requests"),
+        (Refused(ErrorCode.BUSY, "silent"), "refused: silent"),
     ],
 )
 async def test_who_refuses_a_long_value_is_named_with_the_reason_and_replaced(

@@ -137,7 +137,7 @@ async def test_losses_leave_receipts_true() -> None:
         (refusing(StoreStatus.QUOTA), "quota"),
         (refusing(StoreStatus.TOO_FAR), "too far"),
         (refusing(StoreStatus.BAD), "bad"),
-        (Refused(ErrorCode.BUSY, "no time"), "no time"),
+        (Refused(ErrorCode.BUSY, "no time"), "refused: no time"),
         (Pong(), "silent"),  # another message is no answer
     ],
 )

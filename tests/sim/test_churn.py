@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
 import subprocess
 import sys
 from statistics import fmean
@@ -29,15 +28,8 @@ async def churned(seed: int) -> str:
 
 def weibull(swarm: Swarm, **options: Any) -> Churn:
     """Sessions of a minute on average, half of which end within 14.4 s."""
-    usual: dict[str, Any] = {"mean_absence_s": 20.0, "crash_share": 0.5, "loss_share": 0.0}
-    return Churn(
-        swarm,
-        range(1, len(swarm.nodes)),
-        rng=random.Random(7),
-        mean_session_s=60.0,
-        session_shape=0.5,
-        **usual | options,
-    )
+    usual: dict[str, Any] = {"mean_session_s": 60.0, "mean_absence_s": 20.0, "session_shape": 0.5}
+    return swarm.churn(spare=swarm.nodes[:1], **usual | options)
 
 
 async def test_nodes_come_and_go_at_the_rates_that_were_set() -> None:
