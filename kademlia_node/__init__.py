@@ -10,6 +10,7 @@ from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.key import Key, Kind
 from kademlia_node.core.manifest import Manifest
+from kademlia_node.core.memory import KnownPeer, Memory
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record
 from kademlia_node.errors import (
@@ -51,7 +52,9 @@ __all__ = [
     "KademliaError",
     "Key",
     "Kind",
+    "KnownPeer",
     "Manifest",
+    "Memory",
     "Network",
     "NoAnswer",
     "Node",

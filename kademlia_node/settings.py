@@ -158,6 +158,10 @@ class Settings:
     liveness_max_s: float = 3600.0  # but no longer: others are told of it meanwhile
     check_every_s: float = 15.0  # so that 8 pings at a time go round 160 contacts in 5 minutes
     checks_per_run: int = 8  # contacts pinged at once
+    recall_max_s: float = 3600.0  # peers heard before a restart; others are told of them so long
+    recall_near_s: float = 120.0  # then the nearest of them are pinged, one after another
+    recall_far_s: float = 1800.0  # and the others: all nodes may have lost power at once
+    recall_look_s: float = 600.0  # and we look around; within this time, for the same reason
     sweep_s: float = 60.0  # expired records and idle sessions
     join_retry_s: float = 2.0  # first pause while no bootstrap answers; doubles up to a minute
     join_retry_max_s: float = 60.0  # a network that comes up finds us within this time

@@ -38,6 +38,7 @@ class NetworkSize:
 
     def __init__(self) -> None:
         self._estimates: deque[float] = deque(maxlen=ESTIMATES_MAX)
+        self._restored: float | None = None
 
     def on_lookup(self, target: bytes, closest: Sequence[Contact]) -> None:
         """Learn from a finished lookup of a random target: the closest nodes, nearest first.
@@ -49,11 +50,15 @@ class NetworkSize:
         farthest = closest[-1].point ^ point(target)
         self._estimates.append((len(closest) - 1) * SPACE / farthest)
 
+    def restore(self, estimate: float) -> None:
+        """Begin with the estimate of an earlier run: it stands until ESTIMATES_MIN lookups."""
+        self._restored = estimate
+
     @property
     def estimate(self) -> float | None:
-        """How many nodes besides ourselves; None before ESTIMATES_MIN lookups."""
+        """How many nodes besides ourselves; before ESTIMATES_MIN lookups as restored, or None."""
         if len(self._estimates) < ESTIMATES_MIN:
-            return None
+            return self._restored
         return statistics.median(self._estimates)
 
 

@@ -6,7 +6,8 @@ wider than k; every contact of the smallest subtree around us that holds k is ke
 `near_bucket` per bucket; `closest` is exact.
 
 The table refuses to know packets, pings and proofs. Its caller adds a contact only when that
-contact has just shown its key and address, and strikes it when a request stayed unanswered. A
+contact has just shown its key and address, or restores it from an earlier run in which it had, and
+strikes it when a request stayed unanswered. A
 contact is live while it has no strike, and no newcomer ever displaces a live one. Chores ask
 `due_checks` whom to ping, `stale_buckets` where to look up, and `lost` who was dropped and may be
 back.
@@ -36,7 +37,7 @@ class _Entry:
     since: float  # up from then on, with no silence that we noticed
     heard: float
     strikes: int = 0
-    retry_at: float = 0.0  # with strikes, or while our uplink is in doubt: when to ping again
+    retry_at: float = 0.0  # struck, restored, or while our uplink is in doubt: when to ping it
 
 
 @dataclass(slots=True)
@@ -62,6 +63,7 @@ class RoutingTable:
         self._buckets: list[_Bucket] = []  # grows to the deepest bucket ever used
         self._per_prefix: Counter[bytes] = Counter()  # over the whole table, without local hosts
         self._silent: set[bytes] = set()  # contacts of the table struck since anyone was heard
+        self.has_heard = False  # anyone, since the table was made
         self.lost = LostContacts(settings.lost_max)
 
     # --- What was heard, and what was not -----------------------------------------------------
@@ -76,6 +78,7 @@ class RoutingTable:
         if contact.point == self._own:
             return False
         self._silent.clear()
+        self.has_heard = True
         bucket = self._bucket(self._depth(contact.point))
         known = bucket.entries.get(contact.id)
         if known is None:
@@ -88,6 +91,15 @@ class RoutingTable:
         known.heard = known.retry_at = now
         known.strikes = 0
         return True
+
+    def restore(self, contact: Contact, *, since: float, heard: float, check_at: float) -> None:
+        """File a contact that was up from `since` to `heard`, before this table was made.
+
+        It counts as live, and is due for a check at `check_at` unless it is heard before.
+        """
+        if contact.point != self._own and contact.id not in self:
+            entry = _Entry(contact, since=since, heard=heard, retry_at=check_at)
+            self._admit(self._bucket(self._depth(contact.point)), entry)
 
     def strike(self, contact_id: bytes, *, now: float) -> None:
         """A request to this contact stayed unanswered; ignored for a contact not in the table.
@@ -152,6 +164,13 @@ class RoutingTable:
         for bucket in self._buckets:
             for entry in bucket.entries.values():
                 yield entry.contact
+
+    def live(self) -> Iterator[tuple[Contact, float, float]]:
+        """The live contacts, each with since when it was up and when it was last heard."""
+        for bucket in self._buckets:
+            for entry in bucket.entries.values():
+                if not entry.strikes:
+                    yield entry.contact, entry.since, entry.heard
 
     def __contains__(self, contact_id: bytes) -> bool:
         return self.get(contact_id) is not None

@@ -2,7 +2,7 @@
 
     key             32-byte seed of the identity, as text; mode 0600
     lock            held (flock) while a daemon runs; holds its process ID
-    peers.json      invites of the peers that were known last
+    peers.json      the peers that were known last, and how many nodes there seemed to be
     control.sock    where the verbs reach the daemon
     control.token   bearer token of the control API over TCP, if that was asked for; mode 0600
 
@@ -13,20 +13,18 @@ Refuses to know what a daemon does with them. Driven by `locked`, which alone gi
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import os
 import random
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from kademlia_node.core.contact import Contact, parse_address
 from kademlia_node.core.identity import Identity
-from kademlia_node.core.invite import Invite, parse_invite
+from kademlia_node.core.memory import Memory
 from kademlia_node.errors import SetupError
 
 log = logging.getLogger(__name__)
@@ -86,24 +84,23 @@ class Folder:
             _write_private(self.token_path, kept + "\n")
         return kept.strip()
 
-    def read_peers(self) -> list[Contact]:
+    def read_memory(self) -> Memory:
         """The peers of the last run. A broken list is set aside: it is a help, not a need."""
         try:
-            return _parse_peers(self.peers_path.read_text("utf-8"))
+            return Memory.from_json(self.peers_path.read_text("utf-8"))
         except FileNotFoundError:
-            return []
-        except (OSError, ValueError, RecursionError):
+            return Memory()
+        except (OSError, ValueError):
             aside = self.peers_path.with_suffix(".broken")
             log.warning("%s is no list of peers: moved to %s", self.peers_path, aside.name)
             with suppress(OSError):
                 self.peers_path.replace(aside)
-            return []
+            return Memory()
 
-    def write_peers(self, peers: Iterable[Contact]) -> None:
-        """Remember these peers. Failing to do so is logged and nothing more."""
-        invites = [str(Invite(peer.public_key, *peer.address)) for peer in peers]
+    def write_memory(self, memory: Memory) -> None:
+        """Keep it for the next run. Failing to do so is logged and nothing more."""
         try:
-            _write_private(self.peers_path, json.dumps({"peers": invites}, indent=1) + "\n")
+            _write_private(self.peers_path, memory.to_json())
         except SetupError as error:
             log.warning("the peers could not be saved: %s", error)
 
@@ -191,18 +188,3 @@ def _parse_key(text: str) -> Identity:
     if header != KEY_HEADER:
         raise ValueError("no key file")
     return Identity(parse_secret(seed))
-
-
-def _parse_peers(text: str) -> list[Contact]:
-    match json.loads(text):
-        case {"peers": list(invites)}:
-            return [_contact(str(invite)) for invite in invites]
-    raise ValueError("no list of peers")
-
-
-def _contact(text: str) -> Contact:
-    invite = parse_invite(text)
-    if invite.public_key is None:
-        raise ValueError("a remembered peer has a key")
-    where = parse_address(text.rpartition("@")[2])
-    return Contact(invite.public_key, where)

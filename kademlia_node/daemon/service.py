@@ -91,8 +91,6 @@ async def _make_node(
     plan: Plan, folder: Folder, *, identity: Identity, settings: Settings, rng: random.Random
 ) -> tuple[Node, Archive]:
     """The node of this folder, with its peers of old and the records it holds; and its archive."""
-    peers = folder.read_peers()
-    rng.shuffle(peers)  # a joining node knocks at some of them: not at the same ones each time
     store = await DiskStore.open(
         folder.store_path,
         own_id=identity.id,
@@ -107,7 +105,7 @@ async def _make_node(
         identity=identity,
         server=plan.server,
         store=store,
-        peers=peers,
+        memory=folder.read_memory(),
         settings=settings,
         rng=rng,
     )
@@ -219,5 +217,6 @@ async def _tell(node: Node, ready: Json) -> None:
 
 def _save_peers(node: Node, folder: Folder) -> None:
     """Remember whom we know; having lost everyone is no reason to forget them."""
-    if peers := node.contacts():
-        folder.write_peers(peers)
+    memory = node.memory()
+    if memory.peers:
+        folder.write_memory(memory)

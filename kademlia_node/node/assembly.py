@@ -6,9 +6,9 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from kademlia_node.core.contact import Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import Invite
+from kademlia_node.core.memory import Memory, recall
 from kademlia_node.core.neighbourhood import Neighbourhoods
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import VerifiedSignatures
@@ -110,20 +110,33 @@ def assemble(
     *,
     server: bool | None,
     bootstrap: Sequence[Invite],
-    remembered: Sequence[Contact],
+    memory: Memory,
 ) -> Parts:
     """Make the verbs and the chores; the arguments are those of `Node`."""
     identity, network = state.identity, state.network
     private = network.secret is not None
     reach = Reach(state, server=server)
-    joiner = Joiner(state, bootstrap=bootstrap, remembered=remembered, resolve=resolve)
+    recalled = recall(
+        memory,
+        state.table,
+        state.size,
+        own_id=identity.id,
+        settings=state.settings,
+        rng=state.rng,
+        now=state.loop.time(),
+        wall=state.wall(),
+    )
+    remembered = [peer.contact for peer in memory.peers]
+    joiner = Joiner(
+        state, bootstrap=bootstrap, remembered=remembered, recalled=recalled, resolve=resolve
+    )
     reader = Reader(state)
     writer = Writer(state, reader=reader)
     commons = Identity.commons(network, suite=identity.suite) if private else identity
     authors = {author.public_key: author for author in (identity, commons)}
     renewer = Renewer(state, writer=writer, authors=authors)
     upkeep = Upkeep(loop=state.loop, rng=state.rng)
-    plan_chores(upkeep, state, joiner=joiner, reach=reach, renewer=renewer)
+    plan_chores(upkeep, state, joiner=joiner, reach=reach, renewer=renewer, recalled=recalled)
     republisher = Republisher(state)
     plan_repair(upkeep, state, repairer=Repairer(state), republisher=republisher)
     return Parts(

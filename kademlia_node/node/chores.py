@@ -14,8 +14,9 @@ from kademlia_node.node.upkeep import Did, Upkeep
 
 
 def plan_chores(
-    upkeep: Upkeep, state: NodeState, *, joiner: Joiner, reach: Reach, renewer: Renewer
-) -> None:
+    upkeep: Upkeep, state: NodeState, *, joiner: Joiner, reach: Reach, renewer: Renewer,
+    recalled: bool,
+) -> None:  # fmt: skip
     """Tell the upkeep of a node everything that is to be done again and again."""
     settings = state.settings
     upkeep.add("join", Rejoining(state, joiner).do, every_s=settings.join_retry_s)
@@ -43,7 +44,10 @@ def plan_chores(
             await state.holdings.refresh()  # before the store forgets what has expired
         return Did(await state.store.sweep(wall=state.wall()))
 
-    upkeep.add("measure", measure, every_s=settings.refresh_s, first_s=settings.measure_after_s)
+    first_s = settings.measure_after_s
+    if recalled:
+        first_s = state.rng.uniform(first_s, settings.recall_look_s)
+    upkeep.add("measure", measure, every_s=settings.refresh_s, first_s=first_s)
     upkeep.add("refresh", refresh, every_s=settings.refresh_every_s)
     upkeep.add("check", check, every_s=settings.check_every_s)
     upkeep.add("renew", renewer.renew_some, every_s=settings.renew_every_s)

@@ -23,6 +23,7 @@ from kademlia_node.rare import Rare, sometimes
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 KNOCKS_MAX = 32  # hints tried per attempt
+KNOCKS_RECALLED = 4  # of the peers that we go on with, at a start
 ESTIMATES = 5  # lookups of random targets after joining: the size of the network is their median
 
 
@@ -35,11 +36,14 @@ class Joiner:
         *,
         bootstrap: Sequence[Invite],
         remembered: Sequence[Contact],
+        recalled: bool,
         resolve: Resolve,
     ) -> None:
         self._state = state
         self._bootstrap = bootstrap
-        self._remembered = deque(remembered)  # who was knocked at goes to the end
+        mixed = state.rng.sample(remembered, len(remembered))  # not at the same ones each time
+        self._remembered = deque(mixed)  # who was knocked at goes to the end
+        self._has_recalled = recalled
         self._resolve = resolve
         self._known_as_server = False
         self._has_reached_hint = False
@@ -55,13 +59,17 @@ class Joiner:
         """Knock everywhere once, unless that is done; True when it is afterwards."""
         knew = self._knows_somebody() and self._known_as_server == self._state.is_server
         was_anchored = self._is_anchored()
+        recalled, self._has_recalled = self._has_recalled, False
         self._say_what_we_are()
         if not (self._knows_somebody() and was_anchored):
-            await self._knock()
+            await self._knock(at_nearest=recalled)
         if not self._knows_somebody():
             sometimes(Rare.JOIN_FAILED)
             return False
         self._say_what_we_are()  # a knock may have made us a server
+        if recalled and self._is_anchored():
+            sometimes(Rare.RECALLED)
+            return True
         if not knew or self._is_anchored() != was_anchored:
             await self.look_around()
         return self._is_anchored()
@@ -110,13 +118,17 @@ class Joiner:
         await walk.run()
         self._state.size.on_lookup(target, walk.closest(self._state.settings.k))
 
-    async def _knock(self) -> None:
+    async def _knock(self, *, at_nearest: bool) -> None:
         """Call whom we have a hint of, all at once, and wait until all have answered or not.
 
-        Of many peers of an earlier run others are called each time: most may be gone.
+        Of many peers of an earlier run others are called each time: most may be gone. Unless most
+        are sure to be there: then it is the nearest few, who are asked for us.
         """
-        chosen = list(self._remembered)[:KNOCKS_MAX]
-        self._remembered.rotate(-len(chosen))
+        if at_nearest:
+            chosen = self._state.table.closest(self._state.identity.id, KNOCKS_RECALLED)
+        else:
+            chosen = list(self._remembered)[:KNOCKS_MAX]
+            self._remembered.rotate(-len(chosen))
         async with asyncio.TaskGroup() as knocks:
             remembered = [knocks.create_task(self._ping(contact)) for contact in chosen]
             followed = [

@@ -17,6 +17,7 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import solves_puzzle
 from kademlia_node.core.invite import Invite
+from kademlia_node.core.memory import Memory, memorize
 from kademlia_node.core.network import Network
 from kademlia_node.core.suite import STANDARD, Suite
 from kademlia_node.errors import AlreadyRunning, NotRunning, SetupError
@@ -47,7 +48,7 @@ class Life:
         server: bool | None = None,
         store: Store | None = None,
         content: ContentSource | None = None,
-        peers: Sequence[Contact] = (),
+        memory: Memory | None = None,
         settings: Settings | None = None,
         listen: Listen | None = None,
         rng: random.Random | None = None,
@@ -61,7 +62,7 @@ class Life:
         self._decided_server = server
         self._store = store
         self._content = content
-        self._remembered = peers
+        self._memory = memory or Memory()
         self._settings = settings or Settings()
         self._listen = listen or partial(listen_udp, settings=self._settings)
         self._rng = rng or random.SystemRandom()
@@ -129,7 +130,7 @@ class Life:
             state,
             server=self._decided_server,
             bootstrap=self._bootstrap,
-            remembered=self._remembered,
+            memory=self._memory,
         )
         listener.attach(state, reach=parts.reach, server=parts.server)
         return parts
@@ -261,6 +262,11 @@ class Life:
     def contacts(self) -> list[Contact]:
         """Everyone in the routing table."""
         return list(self._parts.state.table)
+
+    def memory(self) -> Memory:
+        """What to give to the next node of this identity, so that it goes on where this one is."""
+        state = self._parts.state
+        return memorize(state.table, state.size, now=state.loop.time(), wall=state.wall())
 
     def closest(self, target: bytes, count: int) -> list[Contact]:
         """The contacts in the routing table nearest to 32 bytes, nearest first; asks nobody."""

@@ -63,7 +63,7 @@ class Node(Sharing):
         server: Whether to store for others: True, False, or None to find out if strangers reach us.
         store: Where records and the list of our publications are kept; in memory by default.
         content: Serves pieces of content that is not in the store, see `ContentSource`.
-        peers: Contacts of an earlier run, to knock at as well.
+        memory: The `memory()` of an earlier run: peers to go on with, or to knock at as well.
         settings: What a node may choose for itself.
         listen: Opens the datagram socket (the simulator passes its own).
         rng: The source of chance, keys included.

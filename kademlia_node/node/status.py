@@ -17,7 +17,8 @@ class Status:
 
     `did` maps a chore to how many things its last run did, where it counts them.
     `operations` maps a verb to its cost; `counters` tell of all else that is counted.
-    `joined`: somebody is in the routing table. `uplink_down`: all of them have fallen silent.
+    `joined`: somebody was heard, and is in the routing table; `uplink_down`: all of these have
+    fallen silent.
     """
 
     id: str
@@ -56,7 +57,7 @@ async def report(
         network=state.network.name,
         copies=state.network.copies,
         role="server" if state.is_server else "client",
-        joined=len(state.table) > 0,
+        joined=len(state.table) > 0 and state.table.has_heard,
         uplink_down=state.table.uplink_down,
         peers=len(state.table),
         sessions=len(state.exchange.sessions),

@@ -6,10 +6,11 @@ It refuses to know the network and the other machines; `sim.swarm` starts and en
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.identity import Identity
+from kademlia_node.core.memory import Memory
 from kademlia_node.net.transport import Transport
 from kademlia_node.node.node import Node
 from kademlia_node.sim.clocks import Clock
@@ -33,6 +34,7 @@ class Machine:
         clock: The wall clock that they read.
         store: Its disk.
         store_since: When this store was empty: at the first start, and at each loss.
+        memory: The peers that its latest node knew, kept beside the store.
         forgot_at: When a crash last cost the store something that had been acknowledged.
         transport: The socket of the latest node.
         up_since: When the latest node had joined; None while none runs, or it is joining.
@@ -46,6 +48,7 @@ class Machine:
     clock: Clock
     store: Store
     store_since: float
+    memory: Memory = field(default_factory=Memory)
     forgot_at: float | None = None
     transport: Transport | None = None
     up_since: float | None = None

@@ -29,6 +29,7 @@ from kademlia_node.core.contact import Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import point
 from kademlia_node.core.key import Key
+from kademlia_node.core.memory import Memory
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record
 from kademlia_node.core.suite import Suite
@@ -166,7 +167,7 @@ class Swarm:
 
         Args:
             node: Which.
-            keep_store: Whether its records, and the list of what it published, survive.
+            keep_store: Whether its records, what it published and its peers are kept.
         """
         machine = self._running(node)
         disk = "keeps its disk" if keep_store else "loses its disk"
@@ -177,14 +178,15 @@ class Swarm:
             await machine.restore_power(now=_now())
         else:
             machine.store, machine.store_since = self._empty(machine.identity), _now()
+            machine.memory = Memory()
 
     async def restart(self, node: Node, *, remembered: bool = False) -> Node:
         """Start a new node where one has ended: same identity, same address, what the store kept.
 
         Args:
             node: The one that ended.
-            remembered: Whether it rejoins through the peers that it knew when it ended; else it
-                knocks at one living member only, if there is any.
+            remembered: Whether the peers that it knew when it ended are its only way back; else it
+                knocks at one living member as well, if there is any.
 
         Returns:
             The new node, once it has knocked.
@@ -192,12 +194,12 @@ class Swarm:
         machine = self.machine(node)
         assert machine.down_since is not None, f"node {machine.number} has not ended"
         bootstrap, rng = self._chance([] if remembered else self.alive)
-        old, address = self.nodes[machine.number], machine.contact.address
+        address = machine.contact.address
         new = self._make(
             machine,
             rng=rng,
             bootstrap=bootstrap,
-            peers=() if bootstrap else old.contacts(),
+            memory=machine.memory,
             host=address.host,
             port=address.port,
         )
@@ -333,7 +335,7 @@ class Swarm:
         *,
         rng: random.Random,
         bootstrap: Sequence[str],
-        peers: Sequence[Contact] = (),
+        memory: Memory | None = None,
         host: str = "",
         port: int = 0,
     ) -> Node:
@@ -349,7 +351,7 @@ class Swarm:
             identity=machine.identity,
             server=True,
             store=machine.store,
-            peers=peers,
+            memory=memory,
             settings=self.settings,
             listen=listen,
             rng=rng,
@@ -372,7 +374,9 @@ class Swarm:
 
     def _down(self, machine: Machine) -> Node:
         machine.up_since, machine.down_since = None, _now()
-        return self.nodes[machine.number]
+        node = self.nodes[machine.number]
+        machine.memory = node.memory()
+        return node
 
 
 def _now() -> float:

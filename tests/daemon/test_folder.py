@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import random
 import stat
@@ -10,6 +9,7 @@ import pytest
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
+from kademlia_node.core.memory import KnownPeer, Memory
 from kademlia_node.daemon.folder import (
     SOCKET_PATH_BYTES_MAX,
     Folder,
@@ -23,7 +23,7 @@ from kademlia_node.errors import SetupError
 
 IDENTITY = Identity.generate(random.Random(1))
 PEER = Contact(IDENTITY.public_key, Address("10.0.0.7", 4000))
-PEER_V6 = Contact(IDENTITY.public_key, Address("2001:db8::1", 4000))
+MEMORY = Memory((KnownPeer(PEER, since=5.0, heard=7.0),))
 
 
 def mode_of(path: Path) -> int:
@@ -39,7 +39,7 @@ def refusal_of_the_key(folder: Path) -> str:
 
 def test_an_empty_folder_has_no_key_and_no_peers(tmp_path: Path) -> None:
     assert Folder(tmp_path).read_key() is None
-    assert Folder(tmp_path).read_peers() == []
+    assert Folder(tmp_path).read_memory() == Memory()
 
 
 def test_a_key_comes_back_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
@@ -133,22 +133,15 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
 
 def test_peers_come_back(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
-    folder.write_peers([PEER, PEER_V6])
-    assert folder.read_peers() == [PEER, PEER_V6]
+    folder.write_memory(MEMORY)
+    assert folder.read_memory() == MEMORY
 
 
 @pytest.mark.parametrize(
     "content",
     [
         "",
-        "{",
-        "[]",
         "{}",
-        '{"peers": 1}',
-        '{"peers": [1]}',
-        '{"peers": ["10.0.0.7:4000"]}',
-        '{"peers": ["kad://abc@10.0.0.7:4000"]}',
-        json.dumps({"peers": [f"kad://{'a' * 52}@example.net:4000"]}),
         "[" * 100_000,
     ],
 )
@@ -157,7 +150,7 @@ def test_a_broken_list_of_peers_is_set_aside_and_said(
 ) -> None:
     folder = Folder(tmp_path)
     folder.peers_path.write_text(content)
-    assert folder.read_peers() == []
+    assert folder.read_memory() == Memory()
     assert not folder.peers_path.exists()
     assert (tmp_path / "peers.broken").read_text() == content
     assert "is no list of peers" in caplog.text
@@ -166,7 +159,7 @@ def test_a_broken_list_of_peers_is_set_aside_and_said(
 def test_peers_that_cannot_be_saved_are_said_and_nothing_more(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Folder(tmp_path / "missing").write_peers([PEER])
+    Folder(tmp_path / "missing").write_memory(MEMORY)
     assert "could not be saved" in caplog.text
 
 

@@ -16,6 +16,7 @@ import pytest
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import parse_invite
+from kademlia_node.core.memory import KnownPeer, Memory
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.folder import SOCKET_PATH_BYTES_MAX, Folder
 from kademlia_node.errors import SetupError
@@ -111,7 +112,9 @@ async def test_peers_are_saved_at_the_end_and_are_the_way_back(tmp_path: Path) -
     async with daemon(tmp_path / "a") as a:
         async with daemon(tmp_path / "b", bootstrap=through(a)):
             pass
-        assert [str(peer.address) for peer in Folder(tmp_path / "b").read_peers()] == [a["address"]]
+        assert [
+            str(peer.contact.address) for peer in Folder(tmp_path / "b").read_memory().peers
+        ] == [a["address"]]
         async with daemon(tmp_path / "b"):  # no bootstrap
             await peers_of(a, count=1)
 
@@ -130,10 +133,11 @@ async def test_peers_are_saved_while_it_runs(tmp_path: Path) -> None:
 async def test_who_lost_everyone_still_remembers_them(tmp_path: Path) -> None:
     gone = Identity.generate(random.Random(3))
     folder = a_folder(tmp_path / "a")
-    folder.write_peers([Contact(gone.public_key, Address("127.0.0.1", silent_port()))])
+    peer = KnownPeer(Contact(gone.public_key, Address("127.0.0.1", silent_port())))
+    folder.write_memory(Memory((peer,)))
     async with daemon(folder.path):
         pass
-    assert len(folder.read_peers()) == 1
+    assert len(folder.read_memory().peers) == 1
 
 
 async def test_an_unreachable_bootstrap_is_said_and_tried_again(

@@ -16,6 +16,7 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.ids import distance
 from kademlia_node.core.key import Key
+from kademlia_node.core.memory import KnownPeer, Memory
 from kademlia_node.core.message import Ping, Pong, Refused, Request, Response
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record, make_entry
@@ -137,6 +138,11 @@ def commons_entry(name: str, value: bytes, *, seq: int, expires: float) -> Recor
         expires=int(expires),
         network_tag=PRIVATE.tag,
     )
+
+
+def hints(*contacts: Contact) -> Memory:
+    """Where to knock, and no more than that."""
+    return Memory(tuple(map(KnownPeer, contacts)))
 
 
 def contact_of(node: Node) -> Contact:

@@ -12,7 +12,7 @@ import pytest
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.invite import Invite, parse_invite
-from tests.node.network import HOUR, OPEN, Neighbourhood, contact_of
+from tests.node.network import HOUR, OPEN, Neighbourhood, contact_of, hints
 
 FIRST = "9.9.9.9:4000"
 NOBODY = "8.8.8.8:4000"
@@ -121,8 +121,8 @@ async def test_remembered_peers_are_as_good_as_bootstraps() -> None:
     async with Neighbourhood() as here:
         await here.grow(6)
         gone = Contact(here.new_identity().public_key, Address("8.8.8.8", 4000))
-        peers = [gone, *here.nodes[3].contacts()]
-        back = await here.start(bootstrap=[], peers=peers)
+        memory = hints(gone, *here.nodes[3].contacts())
+        back = await here.start(bootstrap=[], memory=memory)
         assert {c.id for c in back.contacts()} == {node.id for node in here.nodes[:6]}
         assert (await back.status()).unreachable == ()
 

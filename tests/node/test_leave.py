@@ -12,7 +12,7 @@ from kademlia_node.errors import NotRunning
 from kademlia_node.node.leave import Departure
 from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm
-from tests.node.network import HOUR, SILENCE, Neighbourhood, contact_of, nearest
+from tests.node.network import HOUR, SILENCE, Neighbourhood, contact_of, hints, nearest
 
 KEEP_STILL = Settings(republish="never")  # nobody repairs: what is there was handed over
 
@@ -205,7 +205,7 @@ async def test_who_comes_back_after_a_stop_is_known_again_though_it_knows_nobody
     async with Neighbourhood() as here:
         identity = here.new_identity()
         first = await here.start(identity=identity, bootstrap=[], host="9.9.9.9", port=4000)
-        second = await here.start(bootstrap=[], peers=[contact_of(first)])
+        second = await here.start(bootstrap=[], memory=hints(contact_of(first)))
         await first.stop()
         assert second.contacts() == []
         await asyncio.sleep(HOUR)

@@ -22,7 +22,7 @@ from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim import SimNetwork, run
 from kademlia_node.store.memory import MemoryStore
-from tests.node.network import HOUR, PRIVATE, SUITE, Neighbourhood, collect, contact_of
+from tests.node.network import HOUR, PRIVATE, SUITE, Neighbourhood, collect, contact_of, hints
 
 NOBODY = Address("8.8.8.8", 4000)
 STRANGER = Identity.generate(Random(7), suite=SUITE)
@@ -96,8 +96,8 @@ async def test_an_address_that_is_taken_is_one_clear_error_and_closes_the_store(
 @pytest.mark.usefixtures("nobody_left_behind")
 async def test_a_start_that_is_cancelled_leaves_nothing_behind() -> None:
     async with Neighbourhood() as here:
-        peers = [Contact(here.new_identity().public_key, NOBODY)]
-        node = here.make(Node, bootstrap=[str(NOBODY)], peers=peers, host="9.9.9.9", port=4000)
+        memory = hints(Contact(here.new_identity().public_key, NOBODY))
+        node = here.make(Node, bootstrap=[str(NOBODY)], memory=memory, host="9.9.9.9", port=4000)
         starting = asyncio.create_task(node.start())
         await asyncio.sleep(1)
         starting.cancel()
@@ -110,9 +110,9 @@ async def test_a_start_that_is_cancelled_leaves_nothing_behind() -> None:
 async def test_a_node_may_be_stopped_while_it_starts() -> None:
     async with Neighbourhood() as here:
         for bootstrap in (str(NOBODY), Contact(here.new_identity().public_key, NOBODY)):
-            peers = [bootstrap] if isinstance(bootstrap, Contact) else []
+            memory = hints(bootstrap) if isinstance(bootstrap, Contact) else None
             invites = [bootstrap] if isinstance(bootstrap, str) else []
-            node = here.make(Node, bootstrap=invites, peers=peers)
+            node = here.make(Node, bootstrap=invites, memory=memory)
             starting = asyncio.create_task(node.start())
             await asyncio.sleep(1)
             await node.stop()

@@ -8,10 +8,11 @@ from random import Random
 import pytest
 
 from kademlia_node.core.contact import Address, Contact
+from kademlia_node.node.join import KNOCKS_MAX
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm
-from tests.node.network import HOUR, Neighbourhood, contact_of
+from tests.node.network import HOUR, Neighbourhood, contact_of, hints
 
 SOON_S = 60.0  # whoever comes back is back by then
 
@@ -91,7 +92,7 @@ async def test_a_node_that_wakes_up_elsewhere_is_known_there() -> None:
         await node.stop()
         await asyncio.sleep(HOUR)
         moved = await here.start(
-            identity=identity, bootstrap=[], peers=node.contacts(), host="7.7.7.7"
+            identity=identity, bootstrap=[], memory=hints(*node.contacts()), host="7.7.7.7"
         )
         await asyncio.sleep(SOON_S)
         assert moved.id == node.id
@@ -107,11 +108,10 @@ async def test_with_every_seed_gone_the_saved_peers_are_the_way_back() -> None:
         await seed.stop()
         strangers = [
             Contact(here.new_identity().public_key, Address(f"8.8.{number}.1", 4000))
-            for number in range(40)
+            for number in range(200)
         ]
-        back = await here.start(bootstrap=[seed.invite], peers=[*strangers, *peers])
-        assert not (await back.status()).joined
-        await asyncio.sleep(SOON_S)
+        back = await here.start(bootstrap=[seed.invite], memory=hints(*strangers, *peers))
+        await asyncio.sleep(200 / KNOCKS_MAX * SOON_S)
         await assert_known(back, others)
 
 

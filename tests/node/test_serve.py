@@ -15,6 +15,7 @@ from kademlia_node.core.handshake import Opening
 from kademlia_node.core.identity import Capabilities, Identity, verify_card
 from kademlia_node.core.ids import distance
 from kademlia_node.core.key import Key, Kind, entry_key, topic_key
+from kademlia_node.core.memory import Memory
 from kademlia_node.core.message import (
     Chunk,
     Chunked,
@@ -600,7 +601,7 @@ async def test_a_node_that_does_not_run_is_busy() -> None:
             content=None,
             listener=stranger,
         )
-        server = assemble(state, server=True, bootstrap=[], remembered=[]).server
+        server = assemble(state, server=True, bootstrap=[], memory=Memory()).server
         replies: list[Response] = []
         asker = Asker(stranger.contact, server=False, confirmed=True)
 

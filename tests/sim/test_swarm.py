@@ -64,17 +64,17 @@ async def test_a_node_starts_again_as_who_it_was_and_with_what_it_had(remembered
         assert await new.get(receipt.key) == b"value"
 
 
-@pytest.mark.parametrize(("remembered", "hints"), [(False, 1), (True, 11)])
-async def test_a_restart_knocks_at_one_member_or_at_all_it_remembers(
-    remembered: bool, hints: int
+@pytest.mark.parametrize(("keep_store", "hints"), [(False, 1), (True, 11)])
+async def test_a_restart_knocks_at_all_it_remembers_or_else_at_one_member(
+    keep_store: bool, hints: int
 ) -> None:
     async with Swarm(nodes=12, seed=1, latency=LAN) as swarm:
         here, *others = swarm.nodes
-        await swarm.crash(here)
+        await swarm.crash(here, keep_store=keep_store)
         swarm.network.partition([here.address], [node.address for node in others])
         knocked: set[Address] = set()
         swarm.network.taps.append(lambda _, destination, __: knocked.add(destination))
-        new = await swarm.restart(here, remembered=remembered)
+        new = await swarm.restart(here)
         assert new.contacts() == []
         assert len(knocked) == hints
 
