@@ -102,9 +102,11 @@ def recall(
     """Fill an empty table with what was heard within `recall_max_s`, if that is k peers or more.
 
     All are to be checked: the k nearest within `recall_near_s`, since they may have forgotten us,
-    the others within `recall_far_s`, one after another. Returns whether anything was recalled.
+    the others within `recall_far_s`, one after another. Returns whether the table was filled.
     """
     late = [peer for peer in memory.peers if 0 <= wall - peer.heard <= settings.recall_max_s]
+    if late and memory.network_size is not None:
+        size.restore(memory.network_size)
     if len(late) < settings.k:
         return False
     own = point(own_id)
@@ -116,6 +118,4 @@ def recall(
         table.restore(peer.contact, since=since, heard=heard, check_at=check_at)
     for bucket in table.stale_buckets(now):
         table.mark_refreshed(bucket, now - rng.uniform(0, settings.refresh_s))
-    if memory.network_size is not None:
-        size.restore(memory.network_size)
     return True

@@ -50,9 +50,15 @@ class Leaver:
         self._handed_over = 0
 
     async def depart(self, *, within_s: float) -> Departure:
-        """Hand over what we hold for at most so many seconds, then tell everybody we know."""
-        records = await self._hand_over(until=self._state.loop.time() + within_s)
-        told = await self.tell(list(self._state.table), within_s=self._state.settings.timeout_s)
+        """Hand over what we hold for at most so many seconds, then tell everybody we know.
+
+        Raises:
+            SetupError: the store has failed; everybody was told all the same.
+        """
+        try:
+            records = await self._hand_over(until=self._state.loop.time() + within_s)
+        finally:
+            told = await self.tell(list(self._state.table), within_s=self._state.settings.timeout_s)
         return Departure(self._handed_over, records - self._handed_over, told)
 
     async def tell_the_nearest(self) -> None:

@@ -185,6 +185,9 @@ class Life:
 
         Returns:
             How many records are in other hands now, how many are not, and how many peers know.
+
+        Raises:
+            SetupError: the store has failed, so not all was handed over; the node has left.
         """
         parts = self._active
         try:

@@ -182,7 +182,7 @@ class Server:
         is_whole = len(answer.items) == view.count
         if is_whole and not request.known:
             return answer
-        snapshot = snapshots.of(view)
+        snapshot = snapshots.of(request.key, view)
         if snapshot is None:
             return answer
         if request.known == snapshot.hash:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from kademlia_node.core.limiter import TokenBucket
@@ -117,17 +118,16 @@ class Snapshots:
                 view = View(merge(first)[:FEW], len(first))
         return view
 
-    def of(self, view: View) -> Snapshot | None:
+    def of(self, key: bytes, view: View) -> Snapshot | None:
         """The snapshot of a view, also of records that are few and yet too large for one answer.
 
         None: it does not show all, so that no snapshot stands for it.
         """
         if view.snapshot or len(view.records) < view.count:
             return view.snapshot
-        paginator = Paginator()
-        pages = [paginator.add(record) for record in view.records] + [paginator.finish()]
-        pieces = tuple(self._keep(page)[0] for page in pages if page)
-        return self._name(Manifest(pieces).pack())
+        built = self._filled(view.records, view.count, map(self._keep, _paged(view.records)))
+        self._file(key, built)
+        return built.view.snapshot
 
     async def page(self, page_hash: bytes, offset: int) -> bytes | None:
         """A page or manifest that is no longer at hand, made again; a loader of `Contents`."""
@@ -136,13 +136,24 @@ class Snapshots:
             return None
         built = self._built[key]
         start = built.starts.get(page_hash)
-        page = built.manifest if start is None else await self._page_from(key, start)
+        if start is None:
+            page: bytes | None = built.manifest
+        elif len(built.view.records) == built.view.count:
+            page = await self._page_of_few(key, page_hash)
+        else:
+            page = await self._page_from(key, start)
         if page is None or hashlib.sha256(page).digest() != page_hash:
             sometimes(Rare.PAGE_GONE)
             self._pages.pop(page_hash, None)  # it never comes back; no second look for it
             return None
         sometimes(Rare.PAGE_MADE_AGAIN)
         return page
+
+    async def _page_of_few(self, key: bytes, page_hash: bytes) -> bytes | None:
+        """The page of this hash, if there still is one."""
+        few = await self._store.get(key, wall=self._wall(), limit=FEW)
+        pages = {hashlib.sha256(page).digest(): page for page in _paged(merge(few))}
+        return pages.get(page_hash)
 
     async def _page_from(self, key: bytes, start: Spot) -> bytes | None:
         """The page that begins with this record, as it is now."""
@@ -199,7 +210,7 @@ class Snapshots:
 
     async def _build(self, key: bytes) -> _Built:
         """Read all records in steps: they are topic entries, for of other kinds a key has one."""
-        born, count, paginator = self._clock(), 0, Paginator()
+        count, paginator = 0, Paginator()
         first: list[Record] = []
         pages: list[tuple[Piece, Spot]] = []
         async for record in self._records(key):
@@ -211,10 +222,16 @@ class Snapshots:
                 pages.append(self._keep(page))
         if page := paginator.finish():
             pages.append(self._keep(page))
-        del pages[MANIFEST_PIECES_MAX:]
-        manifest = Manifest(tuple(piece for piece, _ in pages)).pack()
-        view = View(first, count, self._name(manifest))
-        return _Built(view, born, {piece.hash: spot for piece, spot in pages}, manifest)
+        return self._filled(first, count, pages)
+
+    def _filled(
+        self, first: list[Record], count: int, pages: Iterable[tuple[Piece, Spot]]
+    ) -> _Built:
+        starts = dict(islice(pages, MANIFEST_PIECES_MAX))
+        manifest = Manifest(tuple(starts)).pack()
+        snapshot = Snapshot(self._contents.keep(manifest), len(manifest))
+        spots = {piece.hash: spot for piece, spot in starts.items()}
+        return _Built(View(first, count, snapshot), self._clock(), spots, manifest)
 
     async def _records(self, key: bytes, *, after: Spot | None = None) -> AsyncIterator[Record]:
         """In steps of STEP, between which others have their turn."""
@@ -228,5 +245,11 @@ class Snapshots:
         header = first_header(page)
         return Piece(self._contents.keep(page), len(page)), (header.author, header.slot)
 
-    def _name(self, manifest: bytes) -> Snapshot:
-        return Snapshot(self._contents.keep(manifest), len(manifest))
+
+def _paged(records: Iterable[Record]) -> Iterator[bytes]:
+    paginator = Paginator()
+    for record in records:
+        if page := paginator.add(record):
+            yield page
+    if page := paginator.finish():
+        yield page

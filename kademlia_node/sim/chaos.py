@@ -42,13 +42,14 @@ COMMIT_EVERY: Final = (1, 1, 4, 32)  # half of the swarms have disks that forget
 DISK_FAILURES_MAX: Final = 20  # of one disk in a run
 DISK_OPERATIONS: Final = 2000  # among so many
 LOST_DISKS: Final = 0.1  # share of the crashes
+FAREWELLS: Final = 0.3  # of those who do not crash: they leave for good, and come back
 ATTACKERS: Final = 0.2  # of the nodes
 ATTACK_AFTER: Final = 0.25  # of the chaos phase, when there is something to attack
 AIMED: Final = frozenset({Attack.SYBIL_HIDE, Attack.SYBIL_LIE})  # around one of the records
 STRIKES_PER_S: Final = 2.0  # of each attacker: the run is about all faults, not about one flood
 
 # Renewals so frequent that they are part of every run, and of its healing.
-BRISK: Final = Settings(renew_after_s=120.0, renew_every_s=10.0, renew_retry_s=30.0)
+BRISK: Final = Settings(renew_after_s=90.0, renew_every_s=10.0, renew_retry_s=30.0)
 
 Progress = Callable[[float], None]
 """Is told the virtual seconds of the run so far."""
@@ -160,6 +161,7 @@ class Chaos:
                     mean_session_s=scenario.churn_s,
                     mean_absence_s=scenario.churn_s / 6,
                     loss_share=LOST_DISKS if scenario.disks else 0.0,
+                    leave_share=FAREWELLS,
                 )
                 await ending.enter_async_context(churn)
             async with asyncio.TaskGroup() as tasks:

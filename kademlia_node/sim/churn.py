@@ -16,7 +16,10 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
+
+from kademlia_node.errors import SetupError
 
 if TYPE_CHECKING:
     from kademlia_node.node.node import Node
@@ -39,12 +42,14 @@ class Churn:
         mean_absence_s: How long it is away, on average.
         crash_share: Which share of them crashes; the others stop politely.
         loss_share: Which share of the crashes costs the disk as well.
+        leave_share: Which share of the others leave for good, as far as they know then.
         session_shape: Of the Weibull distribution of sessions; below 1 there are more short ones,
             and more long ones, than exponential ones would be.
         on_departure: Is shown each node just before it goes, while it still runs.
 
     Attributes:
         stops: How many polite departures there were.
+        leaves: How many of these were for good.
         crashes: How many others.
         returns: How many came back.
     """
@@ -59,6 +64,7 @@ class Churn:
         mean_absence_s: float,
         crash_share: float,
         loss_share: float,
+        leave_share: float = 0.0,
         session_shape: float = EXPONENTIAL,
         on_departure: Callable[[Node], Awaitable[None]] | None = None,
     ) -> None:
@@ -70,10 +76,12 @@ class Churn:
         self._absence_rate = 1 / mean_absence_s
         self._crash_share = crash_share
         self._loss_share = loss_share
+        self._leave_share = leave_share
         self._on_departure = on_departure
         self._over = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
         self.stops = 0
+        self.leaves = 0
         self.crashes = 0
         self.returns = 0
 
@@ -125,7 +133,12 @@ class Churn:
             await self._swarm.crash(node, keep_store=keeps)
         else:
             self.stops += 1
-            await self._swarm.stop(node)
+            if self._leave_share > 0.0 and self._rng.random() < self._leave_share:
+                self.leaves += 1
+                with suppress(SetupError):  # its disk has failed: then it just goes
+                    await self._swarm.leave(node)
+            else:
+                await self._swarm.stop(node)
 
     async def _return(self, number: int) -> None:
         if await self._lasts(self._rng.expovariate(self._absence_rate)):

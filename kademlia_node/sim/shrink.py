@@ -53,13 +53,13 @@ TINY: Final[Mapping[str, tuple[Any, ...]]] = {
     "pieces_per_holder": (1,),
     "pulls_max": (1, 4),  # whoever hears BUSY offers the value to another one
     "pulls_per_peer_max": (1, 2),
-    "pull_block_max_s": (10.0,),
+    "pull_block_max_s": (3.0, 10.0),
     "busy_pause_s": (0.1,),
     "chunks_per_request": (1, 2),
     "offer_silence_s": (0.5, 1.0),
-    "chunk_misses_per_s": (20.0, 40.0),
+    "chunk_misses_per_s": (4.0, 20.0),
     "contents_cache_bytes": (8192,),  # what does not fit is given all the same
-    "contents_age_s": (1.0, 5.0),
+    "contents_age_s": (0.2, 5.0),
     "snapshot_max_age_s": (1.0, 5.0),
     "topic_idle_s": (5.0,),
     "neighbourhoods_max": (1, 4),
@@ -80,7 +80,7 @@ TINY: Final[Mapping[str, tuple[Any, ...]]] = {
     "serving_per_peer_max": (1, 2),
     # Chores: so often that each has its turn, so seldom that there is time for anything else
     "measure_after_s": (5.0,),
-    "refresh_s": (30.0, 120.0),
+    "refresh_s": (120.0, 300.0),
     "refresh_every_s": (5.0,),
     "liveness_s": (30.0, 90.0),
     "check_every_s": (2.0, 5.0),
@@ -88,6 +88,8 @@ TINY: Final[Mapping[str, tuple[Any, ...]]] = {
     "sweep_s": (5.0,),
     "join_retry_s": (0.5,),
     "join_retry_max_s": (4.0,),
+    "leave_s": (0.5, 5.0),  # it may come back with what it did not hand over
+    "repair_max_s": (1.0, 5.0),  # the next round goes on
     "renew_after_s": (60.0, 90.0),
     "renew_every_s": (5.0,),
     "renewals_at_once": (1, 2),

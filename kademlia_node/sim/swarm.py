@@ -219,6 +219,7 @@ class Swarm:
         mean_absence_s: float = 600.0,
         crash_share: float = 0.5,
         loss_share: float = 0.0,
+        leave_share: float = 0.0,
         session_shape: float = EXPONENTIAL,
         on_departure: Callable[[Node], Awaitable[None]] | None = None,
         spare: Collection[Node] = (),
@@ -240,6 +241,7 @@ class Swarm:
             mean_absence_s=mean_absence_s,
             crash_share=crash_share,
             loss_share=loss_share,
+            leave_share=leave_share,
             session_shape=session_shape,
             on_departure=on_departure,
         )

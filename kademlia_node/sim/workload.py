@@ -28,6 +28,9 @@ LONG_SHARE: Final = 0.1  # of the values; they are pulled chunk by chunk
 LONG_BYTES_MAX: Final = 16384
 READS: Final = (None, None, 1, 4)  # how many holders have to agree
 SHORT_BYTES_MAX: Final = 300
+CROWDED: Final = "a crowded topic"
+CROWD: Final = 8  # slots announced at once, now and then
+CROWD_S: Final = 10.0  # within which they are
 
 
 class Workload:
@@ -84,6 +87,7 @@ class Workload:
             (self._announce, 15),
             (self._withdraw, 5),
             (self._retract, 5),
+            (self._crowd, 2),
             (self._get, 25),
             (self._lookup, 5),
         ]
@@ -147,6 +151,26 @@ class Workload:
         topic, slot = self._spot()
         receipt = await self._watch.oracle.announce(node, topic, self._value(), slot=slot)
         return f"{topic!r} {slot!r}: {receipt.summary()}"
+
+    async def _crowd(self, node: Node) -> object:
+        """Many announce at once, while somebody reads: what is paged for it changes under way."""
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(CROWD):
+                tasks.create_task(self._do(self._enter, node))
+            tasks.create_task(self._do(self._find, self._pick(writes=False) or node))
+        return f"{CROWDED!r} is over"
+
+    async def _enter(self, node: Node) -> object:
+        slot = f"slot {self._rng.randrange(2 * CROWD)}"
+        await asyncio.sleep(self._rng.uniform(0, CROWD_S))
+        receipt = await self._watch.oracle.announce(node, CROWDED, self._value(), slot=slot)
+        return f"{CROWDED!r} {slot!r}: {receipt.summary()}"
+
+    async def _find(self, node: Node) -> object:
+        found = 0
+        for _ in range(CROWD):
+            found += len([entry async for entry in node.find(CROWDED)])
+        return f"{CROWDED!r}: {found} entries in {CROWD} readings"
 
     async def _withdraw(self, node: Node) -> object:
         name, own = self._name(), self._rng.random() < 0.5
