@@ -20,7 +20,7 @@ from kademlia_node.sim.rules import Rule, Violation
 from kademlia_node.sim.swarm import Swarm
 
 HEAL_MIN_S: Final = 120.0  # then everything was renewed: a partition's writes find their places
-HEAL_EVERY_S: Final = 60.0  # between two looks at what was not well
+HEAL_EVERY_S: Final = 30.0  # between two looks at what was not well
 LOOK_EVERY_S: Final = 0.5  # between two lookups: tiny limits on handshakes are limits per second
 HEAL_MAX_S: Final = 900.0  # seven renewals
 READERS: Final = 2  # of each record

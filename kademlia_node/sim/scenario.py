@@ -34,7 +34,7 @@ class Scenario:
 
     seed: int
     nodes: int = 20
-    hours: float = 0.04
+    hours: float = 0.035
     loss: float = 0.0
     churn_s: float = 300.0
     attack: Attack | None = None
@@ -51,7 +51,7 @@ class Scenario:
             raise ValueError(f"{self.latency!r} is none of {', '.join(LATENCIES)}")
 
     @classmethod
-    def drawn(cls, seed: int, *, nodes: int = 20, hours: float = 0.04) -> Scenario:
+    def drawn(cls, seed: int, *, nodes: int = 20, hours: float = 0.035) -> Scenario:
         """One of a campaign: the seed decides what goes wrong, too."""
         rng = random.Random(f"scenario {seed}")
         return cls(
