@@ -8,10 +8,11 @@ from dataclasses import replace
 import pytest
 
 from kademlia_node.core.message import Leaving
-from kademlia_node.errors import NotRunning
+from kademlia_node.errors import NotRunning, SetupError
 from kademlia_node.node.leave import Departure
 from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm
+from kademlia_node.sim.store import FaultyStore
 from tests.node.network import HOUR, SILENCE, Neighbourhood, contact_of, hints, nearest
 
 KEEP_STILL = Settings(republish="never")  # nobody repairs: what is there was handed over
@@ -65,6 +66,22 @@ async def test_all_who_know_the_leaver_drop_it_at_once() -> None:
         departure = await leaver.leave()
         assert departure.told == len(others)
         assert not any(contact_of(leaver) in other.contacts() for other in others)
+        with pytest.raises(NotRunning):
+            await leaver.status()
+
+
+async def test_who_cannot_read_its_disk_tells_the_others_all_the_same() -> None:
+    """Chaos, seed 56."""
+    async with Swarm(nodes=12, seed=1, settings=KEEP_STILL, commit_every=1) as swarm:
+        await asyncio.sleep(1)
+        *others, leaver = swarm.nodes
+        store = swarm.machine(leaver).store
+        assert isinstance(store, FaultyStore)
+        assert all(leaver.id in {c.id for c in other.contacts()} for other in others)
+        store.fails_from = 1
+        with pytest.raises(SetupError, match="disk fails"):
+            await swarm.leave(leaver)
+        assert not any(leaver.id in {c.id for c in other.contacts()} for other in others)
         with pytest.raises(NotRunning):
             await leaver.status()
 
