@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from kademlia_node.core.contact import Contact, is_local, prefix, subnet
 from kademlia_node.core.ids import ID_BYTES, point
 from kademlia_node.core.lost import LostContacts
+from kademlia_node.core.schedule import Schedule
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import ID_BITS, Settings
 
@@ -38,6 +39,7 @@ class _Entry:
     heard: float
     strikes: int = 0
     retry_at: float = 0.0  # struck, restored, or while our uplink is in doubt: when to ping it
+    look_at: float = math.inf  # when to see whether it is due; no later than it is
 
 
 @dataclass(slots=True)
@@ -63,6 +65,7 @@ class RoutingTable:
         self._buckets: list[_Bucket] = []  # grows to the deepest bucket ever used
         self._per_prefix: Counter[bytes] = Counter()  # over the whole table, without local hosts
         self._silent: set[bytes] = set()  # contacts of the table struck since anyone was heard
+        self._looks: Schedule[bytes] = Schedule()
         self.has_heard = False  # anyone, since the table was made
         self.lost = LostContacts(settings.lost_max)
 
@@ -127,6 +130,8 @@ class RoutingTable:
         else:
             doublings = max(entry.strikes - 1, 0)
             entry.retry_at = now + self._settings.strike_backoff_s * 2**doublings
+            if entry.retry_at < entry.look_at:
+                self._look(entry, entry.retry_at)
 
     def remove(self, contact_id: bytes) -> None:
         """Take out a contact that said it leaves; a replacement takes its place.
@@ -208,15 +213,25 @@ class RoutingTable:
         `liveness_s`; or, beyond those nearest to us, for `liveness_share` of the time they were up
         before, if that is longer. A contact stays due until it is added or struck.
         """
-        near_depth = self._near_depth()
-        due = [
-            (check_at, entry.contact)
-            for bucket in self._buckets
-            for entry in bucket.entries.values()
-            if (check_at := self._check_at(entry, is_near=bucket.depth >= near_depth)) <= now
-        ]
+        near_depth, due = self._near_depth(), []
+        for contact_id in self._looks.due(now):
+            bucket = self._find(contact_id)
+            entry = bucket.entries.get(contact_id) if bucket is not None else None
+            if bucket is None or entry is None or entry.look_at > now:
+                continue  # it is gone, or was looked at already
+            check_at = self._check_at(entry, is_near=bucket.depth >= near_depth)
+            if check_at <= now:
+                due.append((check_at, entry.contact))
+                self._look(entry, now)
+            else:  # it may be near by then, and is to be checked sooner
+                self._look(entry, min(check_at, now + self._settings.liveness_s))
         due.sort(key=lambda one: one[0])
         return [contact for _, contact in due[:limit]]
+
+    def _look(self, entry: _Entry, at: float) -> None:
+        """See at this moment whether the contact is due: most are not, most of the time."""
+        entry.look_at = at
+        self._looks.at(at, entry.contact.id)
 
     def _check_at(self, entry: _Entry, *, is_near: bool) -> float:
         """Who should hold what rests on the nearest: the death of one of these is to be seen soon.
@@ -332,6 +347,7 @@ class RoutingTable:
 
     def _insert(self, bucket: _Bucket, entry: _Entry) -> None:
         bucket.entries[entry.contact.id] = entry
+        self._look(entry, self._check_at(entry, is_near=True))
         self._count(entry.contact, 1)
 
     def _lose(self, bucket: _Bucket, entry: _Entry) -> None:

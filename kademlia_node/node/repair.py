@@ -88,7 +88,7 @@ class Repairer:
         table, own_id = self._state.table, self._state.identity.id
         return region_of(
             own_id,
-            table.closest(own_id, len(table)),
+            [contact for contact, _, _ in table.live()],
             copies=self._state.network.copies,
             network_size=self._state.size.estimate,
         )

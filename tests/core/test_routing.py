@@ -518,6 +518,30 @@ def test_a_contact_that_was_up_for_long_is_checked_seldom_unless_it_is_near() ->
         assert far in table.due_checks(up_s + pause_s, 9)
 
 
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["add", "strike", "look"]), st.integers(0, 7), st.floats(0, 90))
+    )
+)
+def test_whoever_was_not_heard_for_long_is_due_whatever_happened(
+    steps: list[tuple[str, int, float]],
+) -> None:
+    table = table_of([], settings=Settings(liveness_s=100.0, strikes_max=99, uplink_silent=99))
+    heard: dict[Contact, float] = {}
+    now = 0.0
+    for what, number, pause_s in steps:
+        contact, now = POOL[number], now + pause_s
+        if what == "add":
+            table.add(contact, now=now)
+            heard[contact] = now
+        elif what == "strike":
+            table.strike(contact.id, now=now)
+            heard.pop(contact, None)
+        else:
+            due = set(table.due_checks(now, 99)) & heard.keys()
+            assert due == {contact for contact, at in heard.items() if at + 100.0 <= now}
+
+
 def test_after_a_silence_a_contact_is_checked_often_again() -> None:
     settings = Settings(k=2, liveness_s=100.0, liveness_share=0.25, far_buckets=(4, 3))
     far = sharing(0)[0]
