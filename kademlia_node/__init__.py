@@ -30,6 +30,7 @@ from kademlia_node.errors import (
 )
 from kademlia_node.node.contents import ContentSource
 from kademlia_node.node.files import SharedFiles
+from kademlia_node.node.leave import Departure
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Receipt, Step, StepOutcome, TopicEntry, Trace
 from kademlia_node.node.status import Status
@@ -44,6 +45,7 @@ __all__ = [
     "Conflict",
     "Contact",
     "ContentSource",
+    "Departure",
     "DiskStore",
     "Durability",
     "Identity",

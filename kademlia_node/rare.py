@@ -93,6 +93,7 @@ class Rare(Enum):
     # Life
     JOIN_FAILED = "nobody answered when we wanted to join: we knock again later"
     RECALLED = "we went on with the peers of an earlier run"
+    RECALLED_IN_VAIN = "the peers of an earlier run were silent, and we joined as any other"
     LOOKED_AROUND_AGAIN = "our uplink was dead, or we have slept: we looked around once more"
     NETWORKS_REUNITED = "a peer that had been lost was in a network that we did not know"
     LEFT_BEHIND = "a node had to leave before all that it held was in other hands"

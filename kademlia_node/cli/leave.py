@@ -10,6 +10,7 @@ from kademlia_node.cli import view
 from kademlia_node.cli.access import Access
 from kademlia_node.cli.options import daemon_options, in_json
 from kademlia_node.node.receipt import counted
+from kademlia_node.settings import Settings
 
 
 @click.command()
@@ -18,7 +19,7 @@ from kademlia_node.node.receipt import counted
     "within_s",
     type=click.IntRange(0),
     metavar="SECONDS",
-    help="Hand records over for so long at most.  [default: 60]",
+    help=f"Hand records over for so long at most.  [default: {Settings().leave_s:.0f}]",
 )
 @daemon_options
 @in_json
@@ -26,8 +27,8 @@ def leave(*, within_s: int | None, folder: Path, control: Path | None, as_json: 
     """Have the daemon leave the network for good.
 
     It hands what it holds to the nodes that should hold it now, tells its peers, and ends. What it
-    has published is renewed no longer, and so expires; nothing is withdrawn. To stop it for a
-    while, send it SIGTERM instead.
+    has published is renewed no longer, and so expires; nothing is withdrawn. Its folder stays:
+    delete it, or `run` again to come back. To stop it for a while, send it SIGTERM instead.
     """
     departure = Access(folder=folder, control=control).ask(lambda verbs: verbs.leave(within_s))
     if as_json:

@@ -47,8 +47,12 @@ class NetworkSize:
         """
         if len(closest) < 2:
             return
-        farthest = closest[-1].point ^ point(target)
-        self._estimates.append((len(closest) - 1) * SPACE / farthest)
+        self._estimates.append(one_estimate(target, closest))
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether there were enough lookups in this run."""
+        return len(self._estimates) >= ESTIMATES_MIN
 
     def restore(self, estimate: float) -> None:
         """Begin with the estimate of an earlier run: it stands until ESTIMATES_MIN lookups."""
@@ -57,9 +61,15 @@ class NetworkSize:
     @property
     def estimate(self) -> float | None:
         """How many nodes besides ourselves; before ESTIMATES_MIN lookups as restored, or None."""
-        if len(self._estimates) < ESTIMATES_MIN:
+        if not self.is_measured:
             return self._restored
         return statistics.median(self._estimates)
+
+
+def one_estimate(target: bytes, closest: Sequence[Contact]) -> float:
+    """How many nodes there are, judged by two or more that are closest to a point."""
+    farthest = closest[-1].point ^ point(target)
+    return (len(closest) - 1) * SPACE / farthest
 
 
 def radius(closest_distances: Sequence[int], *, copies: int, network_size: float | None) -> int:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from kademlia_node.core.contact import Contact, is_local, prefix, subnet
 from kademlia_node.core.ids import ID_BYTES, point
 from kademlia_node.core.lost import LostContacts
+from kademlia_node.core.schedule import Entry as Scheduled
 from kademlia_node.core.schedule import Schedule
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import ID_BITS, Settings
@@ -39,7 +40,7 @@ class _Entry:
     heard: float
     strikes: int = 0
     retry_at: float = 0.0  # struck, restored, or while our uplink is in doubt: when to ping it
-    look_at: float = math.inf  # when to see whether it is due; no later than it is
+    look: Scheduled[_Entry] | None = None  # when to see whether it is due; no later than it is
 
 
 @dataclass(slots=True)
@@ -65,7 +66,7 @@ class RoutingTable:
         self._buckets: list[_Bucket] = []  # grows to the deepest bucket ever used
         self._per_prefix: Counter[bytes] = Counter()  # over the whole table, without local hosts
         self._silent: set[bytes] = set()  # contacts of the table struck since anyone was heard
-        self._looks: Schedule[bytes] = Schedule()
+        self._looks: Schedule[_Entry] = Schedule()
         self.has_heard = False  # anyone, since the table was made
         self.lost = LostContacts(settings.lost_max)
 
@@ -130,8 +131,7 @@ class RoutingTable:
         else:
             doublings = max(entry.strikes - 1, 0)
             entry.retry_at = now + self._settings.strike_backoff_s * 2**doublings
-            if entry.retry_at < entry.look_at:
-                self._look(entry, entry.retry_at)
+            self._look(entry, entry.retry_at)
 
     def remove(self, contact_id: bytes) -> None:
         """Take out a contact that said it leaves; a replacement takes its place.
@@ -213,25 +213,23 @@ class RoutingTable:
         `liveness_s`; or, beyond those nearest to us, for `liveness_share` of the time they were up
         before, if that is longer. A contact stays due until it is added or struck.
         """
-        near_depth, due = self._near_depth(), []
-        for contact_id in self._looks.due(now):
-            bucket = self._find(contact_id)
-            entry = bucket.entries.get(contact_id) if bucket is not None else None
-            if bucket is None or entry is None or entry.look_at > now:
-                continue  # it is gone, or was looked at already
-            check_at = self._check_at(entry, is_near=bucket.depth >= near_depth)
-            if check_at <= now:
-                due.append((check_at, entry.contact))
-                self._look(entry, now)
+        near_depth = self._near_depth()
+        due: list[tuple[float, _Entry]] = []
+        while len(due) < limit and (entry := self._looks.take(now)) is not None:
+            is_near = self._depth(entry.contact.point) >= near_depth
+            if (check_at := self._check_at(entry, is_near=is_near)) <= now:
+                due.append((check_at, entry))
             else:  # it may be near by then, and is to be checked sooner
                 self._look(entry, min(check_at, now + self._settings.liveness_s))
-        due.sort(key=lambda one: one[0])
-        return [contact for _, contact in due[:limit]]
+        for _, entry in due:
+            self._look(entry, now)
+        return [entry.contact for _, entry in sorted(due, key=lambda one: one[0])]
 
     def _look(self, entry: _Entry, at: float) -> None:
-        """See at this moment whether the contact is due: most are not, most of the time."""
-        entry.look_at = at
-        self._looks.at(at, entry.contact.id)
+        """See at this moment, and no other, whether the contact is due; most of them seldom are."""
+        if entry.look is not None:
+            self._looks.cancel(entry.look)
+        entry.look = self._looks.at(at, entry)
 
     def _check_at(self, entry: _Entry, *, is_near: bool) -> float:
         """Who should hold what rests on the nearest: the death of one of these is to be seen soon.
@@ -357,6 +355,8 @@ class RoutingTable:
 
     def _drop(self, bucket: _Bucket, entry: _Entry) -> None:
         del bucket.entries[entry.contact.id]
+        if entry.look is not None:
+            self._looks.cancel(entry.look)
         self._silent.discard(entry.contact.id)
         self._count(entry.contact, -1)
 

@@ -58,11 +58,18 @@ class Schedule(Generic[T]):
             self._cancelled -= 1
         return self._heap[0][0] if self._heap else None
 
+    def take(self, now: float) -> T | None:
+        """Remove and return the earliest item, if it is due at `now` or before."""
+        when = self.next_due()
+        if when is None or when > now:
+            return None
+        entry = heapq.heappop(self._heap)[2]
+        entry.pending = False
+        return entry.item
+
     def due(self, now: float) -> list[T]:
         """Remove and return all items due at `now` or before, earliest first."""
         ready: list[T] = []
-        while (when := self.next_due()) is not None and when <= now:
-            entry = heapq.heappop(self._heap)[2]
-            entry.pending = False
-            ready.append(entry.item)
+        while (item := self.take(now)) is not None:
+            ready.append(item)
         return ready

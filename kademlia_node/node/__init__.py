@@ -4,7 +4,9 @@ Where to look for what:
 
 - the node: node (the public object), sharing, life, assembly, state, background; arguments,
   receipt and status are what goes in and comes out
-- finding nodes: walk, inquiry, join, reach
+- finding nodes: walk, inquiry, reach
+- coming and going: join, rejoin, leave
+- keeping copies: repair, copying, holdings; or republish
 - writing: write, draft, handout (to whom), deposit (what they said), offer, renew, many
 - reading: read, tally (what was shown), hunt (long blobs), mend, topic
 - contents by their hash: pulling (one, from one holder), fetching (many), contents and snapshots

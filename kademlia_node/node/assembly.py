@@ -16,15 +16,13 @@ from kademlia_node.core.routing import RoutingTable
 from kademlia_node.net.ask import Listener
 from kademlia_node.net.exchange import Exchange
 from kademlia_node.net.udp import resolve
-from kademlia_node.node.chores import plan_chores, plan_repair
+from kademlia_node.node.chores import plan_chores, plan_copies
 from kademlia_node.node.contents import BLOCK_BYTES, Contents, ContentSource, Load
 from kademlia_node.node.holdings import Holdings
 from kademlia_node.node.join import Joiner
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.read import Reader
 from kademlia_node.node.renew import Renewer
-from kademlia_node.node.repair import Repairer
-from kademlia_node.node.republish import Republisher
 from kademlia_node.node.serve import Server
 from kademlia_node.node.snapshots import Snapshots
 from kademlia_node.node.state import NodeState
@@ -137,15 +135,14 @@ def assemble(
     renewer = Renewer(state, writer=writer, authors=authors)
     upkeep = Upkeep(loop=state.loop, rng=state.rng)
     plan_chores(upkeep, state, joiner=joiner, reach=reach, renewer=renewer, recalled=recalled)
-    republisher = Republisher(state)
-    plan_repair(upkeep, state, repairer=Repairer(state), republisher=republisher)
+    republisher = plan_copies(upkeep, state)
     return Parts(
         state=state,
         reach=reach,
         joiner=joiner,
         reader=reader,
         writer=writer,
-        server=Server(state, reach=reach, on_stored=republisher.on_stored),
+        server=Server(state, reach=reach, on_stored=republisher.on_stored if republisher else None),
         upkeep=upkeep,
         commons=commons,
     )

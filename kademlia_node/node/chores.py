@@ -19,11 +19,12 @@ def plan_chores(
 ) -> None:  # fmt: skip
     """Tell the upkeep of a node everything that is to be done again and again."""
     settings = state.settings
-    upkeep.add("join", Rejoining(state, joiner).do, every_s=settings.join_retry_s)
-    upkeep.add("reunite", Reunion(state).do, every_s=settings.lost_look_s)
+    rejoining, reunion = Rejoining(state, joiner), Reunion(state)
 
-    async def measure() -> None:
-        await joiner.measure()
+    async def join() -> Did:
+        """Tells how many that had been lost were heard again."""
+        pause_s = await rejoining.do()
+        return Did((await reunion.do()).count, pause_s)
 
     async def refresh() -> Did:
         """One stale bucket a run, so that a node that wakes up makes no burst."""
@@ -44,10 +45,11 @@ def plan_chores(
             await state.holdings.refresh()  # before the store forgets what has expired
         return Did(await state.store.sweep(wall=state.wall()))
 
+    upkeep.add("join", join, every_s=settings.join_retry_s)
     first_s = settings.measure_after_s
     if recalled:
         first_s = state.rng.uniform(first_s, settings.recall_look_s)
-    upkeep.add("measure", measure, every_s=settings.refresh_s, first_s=first_s)
+    upkeep.add("measure", joiner.measure, every_s=settings.refresh_s, first_s=first_s)
     upkeep.add("refresh", refresh, every_s=settings.refresh_every_s)
     upkeep.add("check", check, every_s=settings.check_every_s)
     upkeep.add("renew", renewer.renew_some, every_s=settings.renew_every_s)
@@ -55,19 +57,24 @@ def plan_chores(
     upkeep.add("sweep", sweep, every_s=settings.sweep_s)
 
 
-def plan_repair(
-    upkeep: Upkeep, state: NodeState, *, repairer: Repairer, republisher: Republisher
-) -> None:
-    """The same for how holders keep up the copies of what they hold: in one way, or not at all."""
+def plan_copies(upkeep: Upkeep, state: NodeState) -> Republisher | None:
+    """The same for how holders keep up the copies of what they hold: in one way, or not at all.
+
+    Returns:
+        Who wants to be told of what others hand to us, if anybody does.
+    """
     settings = state.settings
     every_s, soon_s = settings.repair_every_s, settings.repair_brisk_s
     match settings.republish:
         case "difference":
-            upkeep.add("repair", repairer.repair, every_s=every_s, first_s=soon_s)
+            upkeep.add("repair", Repairer(state).repair, every_s=every_s, first_s=soon_s)
         case "hourly":
+            republisher = Republisher(state)
             upkeep.add("republish", republisher.republish, every_s=settings.republish_every_s)
+            return republisher
         case "never":
             pass
+    return None
 
 
 def _ignore(_: Response | None) -> None:

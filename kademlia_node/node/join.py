@@ -1,6 +1,7 @@
 """Getting into the network, and back into it: knock wherever it may help, then look around.
 
-A bootstrap address is a hint where to knock. So are the peers of an earlier run. Nobody answering
+A bootstrap address is a hint where to knock. So are the remembered peers, those of an earlier run;
+if they were heard of late they are recalled, too, that is in the table already. Nobody answering
 is no error: we try again, and answer others meanwhile. Once a hint has answered there is no need to
 knock any more while anyone in the table answers. Before, there is: those who know us only because
 they knocked at our door may be as lost as we are, and together we would be an island.
@@ -16,6 +17,7 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.ids import random_id_sharing
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.message import FindNode, Ping, Response
+from kademlia_node.core.replica import ESTIMATES_MIN
 from kademlia_node.errors import NoAnswer, SetupError
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
@@ -23,8 +25,8 @@ from kademlia_node.rare import Rare, sometimes
 
 Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 KNOCKS_MAX = 32  # hints tried per attempt
+OURSELVES = ""  # a hint that leads nowhere else, and yet nothing to complain of
 KNOCKS_RECALLED = 4  # of the peers that we go on with, at a start
-ESTIMATES = 5  # lookups of random targets after joining: the size of the network is their median
 
 
 class Joiner:
@@ -56,13 +58,22 @@ class Joiner:
         return self._knows_somebody() and self._is_anchored() and known_as_we_are
 
     async def join(self) -> bool:
-        """Knock everywhere once, unless that is done; True when it is afterwards."""
+        """Knock where there is a hint, unless one has answered; look around after any change.
+
+        Where enough is recalled, a few of the nearest are knocked at, and then we go on as before.
+
+        Returns:
+            Whether we know somebody, and a hint has answered.
+        """
         knew = self._knows_somebody() and self._known_as_server == self._state.is_server
         was_anchored = self._is_anchored()
         recalled, self._has_recalled = self._has_recalled, False
         self._say_what_we_are()
         if not (self._knows_somebody() and was_anchored):
-            await self._knock(at_nearest=recalled)
+            answered = await self._knock(at_nearest=recalled)
+            if recalled and answered < KNOCKS_RECALLED / 2:
+                sometimes(Rare.RECALLED_IN_VAIN)
+                recalled = False
         if not self._knows_somebody():
             sometimes(Rare.JOIN_FAILED)
             return False
@@ -97,15 +108,22 @@ class Joiner:
         own = self._state.identity.id
         await Walk(self._state, own, FindNode(own)).run()
 
-    async def measure(self) -> None:
+    async def measure(self) -> float | None:
         """Look around again, and look up random targets until the size can be estimated.
 
-        Whoever was silent when we joined may not know us yet, nor we them.
+        Whoever was silent when we joined may not know us yet, nor we them. With an estimate of an
+        earlier run there is no hurry: one lookup at a time. Seconds until then, or None.
         """
         await self.look_around()
-        for _ in range(ESTIMATES):
-            if self._state.size.estimate is None:
-                await self._look_up(self._state.rng.randbytes(32))
+        size = self._state.size
+        for _ in range(ESTIMATES_MIN):
+            if size.is_measured:
+                break
+            was_restored = size.estimate is not None
+            await self._look_up(self._state.rng.randbytes(32))
+            if was_restored:
+                return self._state.settings.recall_look_s
+        return None
 
     async def refresh(self, bucket: int) -> None:
         """Look up a random ID of one bucket (Kademlia, section 2.3)."""
@@ -118,11 +136,14 @@ class Joiner:
         await walk.run()
         self._state.size.on_lookup(target, walk.closest(self._state.settings.k))
 
-    async def _knock(self, *, at_nearest: bool) -> None:
+    async def _knock(self, *, at_nearest: bool) -> int:
         """Call whom we have a hint of, all at once, and wait until all have answered or not.
 
         Of many peers of an earlier run others are called each time: most may be gone. Unless most
         are sure to be there: then it is the nearest few, who are asked for us.
+
+        Returns:
+            How many of these peers have answered.
         """
         if at_nearest:
             chosen = self._state.table.closest(self._state.identity.id, KNOCKS_RECALLED)
@@ -135,29 +156,31 @@ class Joiner:
                 knocks.create_task(self._follow(invite)) for invite in self._bootstrap[:KNOCKS_MAX]
             ]
         complaints = [task.result() for task in followed]
-        self._has_reached_hint |= None in complaints or any(task.result() for task in remembered)
+        answered = sum(task.result() for task in remembered)
+        nobody_else = not chosen and not any(complaint != OURSELVES for complaint in complaints)
+        self._has_reached_hint |= None in complaints or answered > 0 or nobody_else
         self.unreachable = tuple(complaint for complaint in complaints if complaint)
+        return answered
 
     async def _follow(self, invite: Invite) -> str | None:
-        """Knock where an invite says; what to complain of if nobody answered."""
+        """Knock where an invite says; returns a complaint, OURSELVES, or None: one has answered."""
         try:
             addresses = await self._resolve(invite.host, invite.port)
         except SetupError as error:
             return f"{invite}: {error}"
         for address in addresses:
-            if await self._knock_at(address, invite.public_key):
+            key = invite.public_key or await self._key_at(address)
+            if key == self._state.identity.public_key:
+                return OURSELVES
+            if key is not None and await self._ping(Contact(key, address)):
                 return None
         return f"{invite}: no answer"
 
-    async def _knock_at(self, address: Address, public_key: bytes | None) -> bool:
-        """Whether anyone answers there, or it is ourselves who would."""
-        if public_key is None:
-            try:
-                public_key = (await self._state.exchange.who(address)).public_key
-            except NoAnswer:
-                return False
-        ourselves = public_key == self._state.identity.public_key
-        return ourselves or await self._ping(Contact(public_key, address))
+    async def _key_at(self, address: Address) -> bytes | None:
+        try:
+            return (await self._state.exchange.who(address)).public_key
+        except NoAnswer:
+            return None
 
     async def _ping(self, contact: Contact) -> bool:
         """A knock may be repeated at once, however often it was in vain."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.key import Key
@@ -26,14 +27,17 @@ from kademlia_node.node.write import is_short
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.store.base import FIRST, place_of
 
+PAGE: Final = 256  # records read at once: 16 MB at most
+
 
 @dataclass(frozen=True, slots=True)
 class Departure:
     """What came of leaving for good.
 
     Attributes:
-        handed_over: Records that as many others hold as the network keeps copies, or all there are.
-        left_behind: Records that fewer hold, or that there was no time for.
+        handed_over: Records that as many others hold as the network keeps copies, or all of those
+            who heard us and would take them.
+        left_behind: The rest: nobody took them, some were silent, or there was no time.
         told: Peers that know now that we are gone.
     """
 
@@ -50,15 +54,17 @@ class Leaver:
         self._handed_over = 0
 
     async def depart(self, *, within_s: float) -> Departure:
-        """Hand over what we hold for at most so many seconds, then tell everybody we know.
+        """Hand over what we hold for at most so many seconds, then tell all we know, nearest first.
 
         Raises:
             SetupError: the store has failed; everybody was told all the same.
         """
+        state = self._state
         try:
-            records = await self._hand_over(until=self._state.loop.time() + within_s)
+            records = await self._hand_over(until=state.loop.time() + within_s)
         finally:
-            told = await self.tell(list(self._state.table), within_s=self._state.settings.timeout_s)
+            everybody = state.table.closest(state.identity.id, len(state.table))
+            told = await self.tell(everybody, within_s=state.settings.timeout_s)
         return Departure(self._handed_over, records - self._handed_over, told)
 
     async def tell_the_nearest(self) -> None:
@@ -87,16 +93,17 @@ class Leaver:
         return told
 
     async def _hand_over(self, *, until: float) -> int:
-        """Returns how many records we hold."""
+        """Returns how many records we hold, with some that have expired if time runs out."""
         state, records, after = self._state, 0, FIRST
-        limit = state.settings.leave_page
-        while page := await state.store.page(after, limit=limit, wall=state.wall()):
+        while page := await state.store.page(after, limit=PAGE, wall=state.wall()):
             records, after = records + len(page), place_of(page[-1])
-            if state.loop.time() < until:
-                jobs = [(record.key, partial(self._give, record)) for record in page]
-                with suppress(TimeoutError):
-                    async with asyncio.timeout_at(until):
-                        await do_all(state, jobs)
+            jobs = [(record.key, partial(self._give, record)) for record in page]
+            try:
+                async with asyncio.timeout_at(until):
+                    await do_all(state, jobs)
+            except TimeoutError:
+                records = max(records, (await state.store.usage()).records)
+                break
         if self._handed_over < records:
             sometimes(Rare.LEFT_BEHIND)
         return records

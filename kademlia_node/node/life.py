@@ -89,7 +89,7 @@ class Life:
         Raises:
             SetupError: the address cannot be bound, or nobody would take this identity for a
                 server.
-            AlreadyRunning: it was started before.
+            AlreadyRunning: it runs, or is starting.
         """
         if self._starting or self._running is not None:
             raise AlreadyRunning
@@ -168,6 +168,7 @@ class Life:
             return
         try:
             self._resting.set()
+            self._memory = self.memory()
             await Leaver(self._parts.state).tell_the_nearest()
         finally:
             self._stopping.set()
@@ -192,6 +193,7 @@ class Life:
         parts = self._active
         try:
             self._resting.set()
+            self._memory = self.memory()
             parts.reach.retire()
             limit_s = self._settings.leave_s if within_s is None else within_s
             return await Leaver(parts.state).depart(within_s=limit_s)

@@ -76,16 +76,20 @@ class Reunion:
     def __init__(self, state: NodeState) -> None:
         self._state = state
         self._try_at = 0.0
+        self._reunite_at = 0.0
 
     async def do(self) -> Did:
         """Tells how many lost ones were heard since the last time."""
         settings, state = self._state.settings, self._state
+        now, reunited = state.loop.time(), False
+        if now < self._reunite_at:
+            return Did(0)
         found = state.table.lost.take_found()
-        reunited = False
         for contact in found[: settings.lost_at_once]:
             if not reunited and await self._knows_strangers(contact):
                 sometimes(Rare.NETWORKS_REUNITED)
                 reunited = True
+                self._reunite_at = now + settings.lost_every_s  # it may have made them up
                 own = state.identity.id
                 await Walk(state, own, FindNode(own), seeds=[contact]).run()
         now = state.loop.time()

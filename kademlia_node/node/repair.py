@@ -40,9 +40,10 @@ class Repairer:
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
-        self._memory = Reconciled(state.settings.repair_memory_max)
+        self._memory = Reconciled(state.settings.repair_reconciled_max)
         self._near: list[Contact] = []  # as of the last look, nearest first
         self._region = self._find_region()
+        self._size = state.size.estimate  # as of the last look, too
         self._to_ask: set[bytes] = set()  # IDs of those who may have news
         self._asked_at: dict[bytes, float] = {}
         self._in_a_row: Counter[bytes] = Counter()  # rounds with one who had more to tell
@@ -69,7 +70,9 @@ class Repairer:
         known, here = {peer.id for peer in before}, {peer.id for peer in self._near}
         reach = distance(self._near[-1].id, own_id) if len(self._near) == count else 1 << ID_BITS
         gone = any(one not in here and distance(one, own_id) < reach for one in known)
-        if gone or self._has_widened():
+        size_before, self._size = self._size, self._state.size.estimate
+        is_news = known != here or self._size != size_before
+        if gone or (is_news and self._has_widened()):
             self._memory.clear()
             self._to_ask = here
         else:

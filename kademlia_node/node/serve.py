@@ -47,6 +47,7 @@ from kademlia_node.errors import BadRecord
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.intake import Intake, Offered
 from kademlia_node.node.reach import Reach
+from kademlia_node.node.snapshots import name_of_few
 from kademlia_node.node.state import NodeState
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import (
@@ -62,14 +63,11 @@ _SERVED = {kind: f"served_{kind.__name__}" for kind in get_args(Request)}  # nam
 _HELD_NOW = frozenset({StoreStatus.OK, StoreStatus.HAVE, StoreStatus.NEED})  # or in a moment
 
 
-def _ignore(_: Place) -> None: ...
-
-
 class Server:
     """Answers requests from the node's state."""
 
     def __init__(
-        self, state: NodeState, *, reach: Reach, on_stored: Callable[[Place], None] = _ignore
+        self, state: NodeState, *, reach: Reach, on_stored: Callable[[Place], None] | None = None
     ) -> None:
         """Answer for this node; `on_stored` is told where what a STORE brought is held now."""
         self._state = state
@@ -182,7 +180,8 @@ class Server:
         is_whole = len(answer.items) == view.count
         if is_whole and not request.known:
             return answer
-        snapshot = snapshots.of(request.key, view)
+        few = name_of_few(view.records) if is_whole else None
+        snapshot = few or snapshots.of(request.key, view)
         if snapshot is None:
             return answer
         if request.known == snapshot.hash:
@@ -214,7 +213,7 @@ class Server:
         else:
             record = Record(key, header, request.value)
             stored = await state.keep(record, charged_to=charged_to, expect_seq=request.expect_seq)
-        if stored.status in _HELD_NOW:
+        if stored.status in _HELD_NOW and self._on_stored is not None:
             self._on_stored((key, header.author, header.slot))
         state.counts[f"store_{stored.status.name.lower()}"] += 1
         return replace(stored, contacts=nearer)

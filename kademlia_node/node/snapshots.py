@@ -11,9 +11,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Final
 
 from kademlia_node.core.limiter import TokenBucket
@@ -88,6 +87,7 @@ class Snapshots:
         self._built: OrderedDict[bytes, _Built] = OrderedDict()  # used longest ago first
         self._building: dict[bytes, asyncio.Future[View | None]] = {}
         self._changed: set[bytes] = set()  # of those that are being built
+        self._few: OrderedDict[bytes, tuple[bytes, ...]] = OrderedDict()  # pages of few records
         self._pages: dict[bytes, bytes] = {}  # pages and manifests, to the key of their topic
 
     def on_change(self, key: bytes) -> None:
@@ -125,23 +125,26 @@ class Snapshots:
         """
         if view.snapshot or len(view.records) < view.count:
             return view.snapshot
-        built = self._filled(view.records, view.count, map(self._keep, _paged(view.records)))
-        self._file(key, built)
-        return built.view.snapshot
+        contents = _contents_of_few(view.records)
+        self._few[key] = tuple(map(self._contents.keep, contents))
+        self._few.move_to_end(key)
+        self._pages |= dict.fromkeys(self._few[key], key)
+        if len(self._few) > TOPICS_MAX:
+            for content in self._few.popitem(last=False)[1]:
+                self._pages.pop(content, None)
+        return name_of_few(view.records)
 
     async def page(self, page_hash: bytes, offset: int) -> bytes | None:
         """A page or manifest that is no longer at hand, made again; a loader of `Contents`."""
         key = self._pages.get(page_hash)
         if key is None or offset:
             return None
-        built = self._built[key]
-        start = built.starts.get(page_hash)
-        if start is None:
-            page: bytes | None = built.manifest
-        elif len(built.view.records) == built.view.count:
-            page = await self._page_of_few(key, page_hash)
+        if key in self._few and page_hash in self._few[key]:
+            page = await self._content_of_few(key, page_hash)
         else:
-            page = await self._page_from(key, start)
+            built = self._built[key]
+            start = built.starts.get(page_hash)
+            page = built.manifest if start is None else await self._page_from(key, start)
         if page is None or hashlib.sha256(page).digest() != page_hash:
             sometimes(Rare.PAGE_GONE)
             self._pages.pop(page_hash, None)  # it never comes back; no second look for it
@@ -149,11 +152,11 @@ class Snapshots:
         sometimes(Rare.PAGE_MADE_AGAIN)
         return page
 
-    async def _page_of_few(self, key: bytes, page_hash: bytes) -> bytes | None:
-        """The page of this hash, if there still is one."""
-        few = await self._store.get(key, wall=self._wall(), limit=FEW)
-        pages = {hashlib.sha256(page).digest(): page for page in _paged(merge(few))}
-        return pages.get(page_hash)
+    async def _content_of_few(self, key: bytes, content_hash: bytes) -> bytes | None:
+        """The page or manifest of this hash, if there still is one."""
+        few = await self._store.get(key, wall=self._wall(), limit=FEW + 1)
+        contents = {hashlib.sha256(one).digest(): one for one in _contents_of_few(merge(few))}
+        return contents.get(content_hash)
 
     async def _page_from(self, key: bytes, start: Spot) -> bytes | None:
         """The page that begins with this record, as it is now."""
@@ -210,7 +213,7 @@ class Snapshots:
 
     async def _build(self, key: bytes) -> _Built:
         """Read all records in steps: they are topic entries, for of other kinds a key has one."""
-        count, paginator = 0, Paginator()
+        born, count, paginator = self._clock(), 0, Paginator()
         first: list[Record] = []
         pages: list[tuple[Piece, Spot]] = []
         async for record in self._records(key):
@@ -222,16 +225,11 @@ class Snapshots:
                 pages.append(self._keep(page))
         if page := paginator.finish():
             pages.append(self._keep(page))
-        return self._filled(first, count, pages)
-
-    def _filled(
-        self, first: list[Record], count: int, pages: Iterable[tuple[Piece, Spot]]
-    ) -> _Built:
-        starts = dict(islice(pages, MANIFEST_PIECES_MAX))
-        manifest = Manifest(tuple(starts)).pack()
+        del pages[MANIFEST_PIECES_MAX:]
+        manifest = Manifest(tuple(piece for piece, _ in pages)).pack()
         snapshot = Snapshot(self._contents.keep(manifest), len(manifest))
-        spots = {piece.hash: spot for piece, spot in starts.items()}
-        return _Built(View(first, count, snapshot), self._clock(), spots, manifest)
+        spots = {piece.hash: spot for piece, spot in pages}
+        return _Built(View(first, count, snapshot), born, spots, manifest)
 
     async def _records(self, key: bytes, *, after: Spot | None = None) -> AsyncIterator[Record]:
         """In steps of STEP, between which others have their turn."""
@@ -246,10 +244,17 @@ class Snapshots:
         return Piece(self._contents.keep(page), len(page)), (header.author, header.slot)
 
 
-def _paged(records: Iterable[Record]) -> Iterator[bytes]:
+def name_of_few(records: Sequence[Record]) -> Snapshot:
+    """The snapshot of records that are few, and of which nobody needs a page."""
+    manifest = _contents_of_few(records)[-1]
+    return Snapshot(hashlib.sha256(manifest).digest(), len(manifest))
+
+
+def _contents_of_few(records: Sequence[Record]) -> list[bytes]:
+    """The pages, and behind them the manifest."""
     paginator = Paginator()
-    for record in records:
-        if page := paginator.add(record):
-            yield page
+    pages = [page for record in records if (page := paginator.add(record))]
     if page := paginator.finish():
-        yield page
+        pages.append(page)
+    pieces = tuple(Piece(hashlib.sha256(page).digest(), len(page)) for page in pages)
+    return [*pages, Manifest(pieces).pack()]

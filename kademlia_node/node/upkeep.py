@@ -1,7 +1,7 @@
 """The chores of a node: one task, one schedule, each chore with its own pace.
 
-Every chore is a short coroutine that ends; the next one waits for it. `runs` tells how often and
-when each ran last, and `did` how much it did then, so that a chore that nobody calls is seen.
+Every chore is a short coroutine that ends; the next one waits for it. How often each ran, when it
+did last, and how much it did then is told in `status`, so that a chore that nobody calls is seen.
 """
 
 from __future__ import annotations

@@ -3,20 +3,25 @@
 It stands beside the house: tests, scripts and our users' tests import it, no floor above does. What
 you build on a node is tested on twenty of them, in no time, and by a seed always in the same way:
 
+    import asyncio
     from kademlia_node.sim import Swarm, run
 
     async def test_a_phone_book() -> None:
         async with Swarm(nodes=20, seed=7, loss=0.05) as swarm:
             mine, *others = swarm.nodes
             await mine.set("phone of ann", b"555 01 23")  # here goes your own code
-            await swarm.crash(mine)  # with its store: a power cut; keep_store=False: a new disk
+            await swarm.crash(mine)  # its disk keeps all; keep_store=False: it keeps nothing
+            await asyncio.sleep(3600)  # in no time
             assert await others[4].get("phone of ann") == b"555 01 23"
             mine = await swarm.restart(mine)  # a new node, the same identity and address
             assert await mine.get("phone of ann") == b"555 01 23"
 
     run(test_a_phone_book())
 
-`Swarm.churn` has nodes come and go by themselves, and an `Oracle` knows what must be found then.
+`Swarm(commit_every=4)` gives disks that forget in a crash what was not committed, and
+`swarm.grow(1, kind=partial(Node, content=files))` starts nodes of your own make. `Swarm.churn` has
+nodes come and go by themselves, and an `Oracle` knows what must be found then. Under pytest hand
+the coroutine to `run`, as above.
 Where to look for what:
 
 - clock, clocks: virtual time; wall clocks that are wrong
@@ -36,6 +41,7 @@ Where to look for what:
 - diary, logged: what happened, what nodes logged
 """
 
+from kademlia_node.sim.attack import Attack, launch
 from kademlia_node.sim.chaos import run_scenario
 from kademlia_node.sim.churn import Churn
 from kademlia_node.sim.clock import VirtualLoop, run
@@ -66,6 +72,7 @@ from kademlia_node.sim.workload import Workload
 __all__ = [
     "LATENCIES",
     "AsymmetricLatency",
+    "Attack",
     "Churn",
     "Clock",
     "Diary",
@@ -92,6 +99,7 @@ __all__ = [
     "Workload",
     "apply",
     "heal",
+    "launch",
     "plan",
     "run",
     "run_scenario",

@@ -42,7 +42,7 @@ COMMIT_EVERY: Final = (1, 1, 4, 32)  # half of the swarms have disks that forget
 DISK_FAILURES_MAX: Final = 20  # of one disk in a run
 DISK_OPERATIONS: Final = 2000  # among so many
 LOST_DISKS: Final = 0.1  # share of the crashes
-FAREWELLS: Final = 0.3  # of those who do not crash: they leave for good, and come back
+LEAVERS: Final = 0.3  # of those who do not crash: they leave for good, and come back
 ATTACKERS: Final = 0.2  # of the nodes
 ATTACK_AFTER: Final = 0.25  # of the chaos phase, when there is something to attack
 AIMED: Final = frozenset({Attack.SYBIL_HIDE, Attack.SYBIL_LIE})  # around one of the records
@@ -161,7 +161,7 @@ class Chaos:
                     mean_session_s=scenario.churn_s,
                     mean_absence_s=scenario.churn_s / 6,
                     loss_share=LOST_DISKS if scenario.disks else 0.0,
-                    leave_share=FAREWELLS,
+                    leave_share=LEAVERS,
                 )
                 await ending.enter_async_context(churn)
             async with asyncio.TaskGroup() as tasks:

@@ -105,7 +105,7 @@ class Churn:
         if not in_midst:
             await self._return(number)
         while await self._lasts(self._session_s(in_midst=in_midst)):
-            await self._leave(number)
+            await self._depart(number)
             await self._return(number)
             in_midst = False
 
@@ -123,7 +123,7 @@ class Churn:
             return scale_s * float(self._rng.gammavariate(1 / shape, 1.0) ** (1 / shape))
         return self._rng.weibullvariate(scale_s, shape)
 
-    async def _leave(self, number: int) -> None:
+    async def _depart(self, number: int) -> None:
         node = self._swarm.nodes[number]
         if self._on_departure is not None:
             await self._on_departure(node)

@@ -22,7 +22,7 @@ from kademlia_node.sim.swarm import Swarm
 HEAL_MIN_S: Final = 120.0  # then everything was renewed: a partition's writes find their places
 HEAL_EVERY_S: Final = 30.0  # between two looks at what was not well
 LOOK_EVERY_S: Final = 0.5  # between two lookups: tiny limits on handshakes are limits per second
-HEAL_MAX_S: Final = 900.0  # seven renewals
+HEAL_MAX_S: Final = 900.0  # nine renewals or more
 READERS: Final = 2  # of each record
 
 Try = Callable[[], Awaitable[str | None]]
@@ -34,7 +34,7 @@ async def heal(
     oracle: Oracle,
     *,
     rng: random.Random,
-    on_look: Callable[[], Awaitable[None]],
+    on_look: Callable[[], Awaitable[None]] | None = None,
 ) -> float:
     """Wait until all is well.
 
@@ -59,13 +59,14 @@ class _Healing:
         self._oracle = oracle
         self._rng = rng
 
-    async def run(self, on_look: Callable[[], Awaitable[None]]) -> float:
+    async def run(self, on_look: Callable[[], Awaitable[None]] | None) -> float:
         loop = asyncio.get_running_loop()
         began = loop.time()
         await asyncio.sleep(HEAL_MIN_S)
         tries = self._tries()
         while True:
-            await on_look()
+            if on_look is not None:
+                await on_look()
             ills = {one: ill for one in tries if (ill := await self._ill(one)) is not None}
             if not ills:
                 return loop.time() - began

@@ -180,25 +180,25 @@ class Swarm:
             machine.store, machine.store_since = self._empty(machine.identity), _now()
             machine.memory = Memory()
 
-    async def restart(self, node: Node, *, remembered: bool = False) -> Node:
+    async def restart(self, node: Node, *, bootstrap: bool = True) -> Node:
         """Start a new node where one has ended: same identity, same address, what the store kept.
 
         Args:
             node: The one that ended.
-            remembered: Whether the peers that it knew when it ended are its only way back; else it
-                knocks at one living member as well, if there is any.
+            bootstrap: Whether it knocks at one living member as well, if there is any; else the
+                peers that it knew when it ended are its only way back.
 
         Returns:
             The new node, once it has knocked.
         """
         machine = self.machine(node)
         assert machine.down_since is not None, f"node {machine.number} has not ended"
-        bootstrap, rng = self._chance([] if remembered else self.alive)
+        invites, rng = self._chance(self.alive if bootstrap else [])
         address = machine.contact.address
         new = self._make(
             machine,
             rng=rng,
-            bootstrap=bootstrap,
+            bootstrap=invites,
             memory=machine.memory,
             host=address.host,
             port=address.port,

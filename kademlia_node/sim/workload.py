@@ -2,7 +2,7 @@
 
 Names, slots and topics are few, so that versions compete and withdrawals meet. It refuses to know
 what may go wrong with the network; every write goes through the oracle of a `Watch`, and whatever
-an operation says is shown to it. Failing is allowed, by the errors that are documented; lying is
+a read says is shown to it. Failing is allowed, by the errors that are documented; lying is
 not, and neither is any other exception.
 """
 
@@ -14,10 +14,11 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Collection
 from typing import Final
 
+from kademlia_node.core.key import topic_key
 from kademlia_node.errors import KademliaError, ValueTooLarge
 from kademlia_node.node.node import Node
 from kademlia_node.sim.invariants import Watch
-from kademlia_node.sim.oracle import read
+from kademlia_node.sim.oracle import Item, read
 from kademlia_node.sim.rules import Rule, Violation
 from kademlia_node.sim.swarm import Swarm
 
@@ -169,7 +170,10 @@ class Workload:
     async def _find(self, node: Node) -> object:
         found = 0
         for _ in range(CROWD):
-            found += len([entry async for entry in node.find(CROWDED)])
+            async for entry in node.find(CROWDED):
+                found += 1
+                item = Item(topic_key(CROWDED.encode()), entry.author, entry.slot.decode(), CROWDED)
+                self._watch.on_read(item, entry.value, node)
         return f"{CROWDED!r}: {found} entries in {CROWD} readings"
 
     async def _withdraw(self, node: Node) -> object:

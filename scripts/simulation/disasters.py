@@ -172,7 +172,7 @@ def cold(weather: Weather, *, records: int) -> None:
 async def _restart(swarm: Swarm) -> None:
     async with asyncio.TaskGroup() as tasks:
         for node in swarm.nodes:
-            tasks.create_task(swarm.restart(node, remembered=True))
+            tasks.create_task(swarm.restart(node, bootstrap=False))
 
 
 async def _slots(swarm: Swarm, count: int) -> list[int]:
@@ -295,4 +295,4 @@ async def _stop_and_restart(swarm: Swarm, node: Node, *, after_s: float) -> None
     await asyncio.sleep(after_s)
     await swarm.stop(node)
     await asyncio.sleep(AWAY_S)
-    await swarm.restart(node, remembered=True)
+    await swarm.restart(node, bootstrap=False)

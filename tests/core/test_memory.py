@@ -29,12 +29,14 @@ def an_empty_table() -> RoutingTable:
     return RoutingTable(OWN, settings=SETTINGS, prefix_limits=False)
 
 
-def recalled(memory: Memory, *, now: float = 1000.0, wall: float = WALL) -> RoutingTable:
+def recalled(
+    memory: Memory, *, size: NetworkSize | None = None, now: float = 1000.0, wall: float = WALL
+) -> RoutingTable:
     table = an_empty_table()
     recall(
         memory,
         table,
-        NetworkSize(),
+        size or NetworkSize(),
         own_id=OWN,
         settings=SETTINGS,
         rng=Random(1),
@@ -71,22 +73,33 @@ def test_a_table_comes_back_as_it_was() -> None:
 
 def test_the_size_of_the_network_stands_until_there_are_new_estimates() -> None:
     size = NetworkSize()
-    memory = replace(memory_of(*[1.0] * 4), network_size=77.0)
-    assert recall(
-        memory,
-        an_empty_table(),
-        size,
-        own_id=OWN,
-        settings=SETTINGS,
-        rng=Random(1),
-        now=0.0,
-        wall=WALL,
-    )
-    assert size.estimate == 77.0
-    assert memorize(an_empty_table(), size, now=0.0, wall=WALL).network_size == 77.0
+    memory = replace(memory_of(*[1.0] * 29), network_size=27.0)
+    recalled(memory, size=size)
+    assert size.estimate == 27.0
+    assert memorize(an_empty_table(), size, now=0.0, wall=WALL).network_size == 27.0
     for _ in range(5):
         size.on_lookup(OWN, sorted(POOL, key=lambda contact: contact.point))
-    assert size.estimate != 77.0
+    assert size.is_measured
+    assert size.estimate != 27.0
+
+
+@pytest.mark.parametrize("size", [2.0, 500_000.0])
+def test_a_size_that_the_neighbourhood_belies_is_not_restored(size: float) -> None:
+    restored = NetworkSize()
+    recalled(replace(memory_of(*[1.0] * 29), network_size=size), size=restored)
+    assert restored.estimate is None
+
+
+def test_who_is_not_recalled_is_lost() -> None:
+    table = recalled(memory_of(5.0, 5.0, 5.0, 5.0, 9000.0))
+    assert list(table.lost) == [POOL[4]]
+    assert KnownPeer(POOL[4]) in memorize(table, NetworkSize(), now=0.0, wall=WALL).peers
+    assert list(recalled(memory_of(5.0, 5.0)).lost) == POOL[:2]
+
+
+def test_nobody_is_checked_later_than_a_table_would() -> None:
+    table = recalled(memory_of(*[5.0] * 10, 3590.0))
+    assert POOL[10] in table.due_checks(1000.0 + 10.0, 99)
 
 
 def test_a_peer_that_was_silent_in_the_end_is_only_a_hint() -> None:
@@ -147,6 +160,8 @@ def test_memory_is_a_text_and_back() -> None:
         1,
         {"invite": f"kad://{KEY}@10.0.0.7:4000", "since": 1},
         {"invite": f"kad://{KEY}@10.0.0.7:4000", "since": 1, "heard": "1"},
+        {"invite": f"kad://{KEY}@10.0.0.7:4000", "since": 1, "heard": 10**400},
+        {"invite": f"kad://{KEY}@10.0.0.7:4000", "since": -1, "heard": 1},
         {"invite": f"kad://{KEY}@example.net:4000", "since": 1, "heard": 1},
         {"invite": "kad://abc@10.0.0.7:4000", "since": 1, "heard": 1},
         {"invite": "10.0.0.7:4000", "since": 1, "heard": 1},
@@ -166,7 +181,8 @@ def test_a_broken_peer_breaks_the_memory(peer: object) -> None:
         "{}",
         "[" * 100_000,
         '{"network_size": null, "peers": 1}',
-        '{"network_size": 0, "peers": []}',
+        '{"network_size": 1e-300, "peers": []}',
+        '{"network_size": 1e300, "peers": []}',
         '{"network_size": Infinity, "peers": []}',
         '{"network_size": NaN, "peers": []}',
         '{"network_size": "7", "peers": []}',

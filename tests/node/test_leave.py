@@ -87,7 +87,7 @@ async def test_who_cannot_read_its_disk_tells_the_others_all_the_same() -> None:
 
 
 async def test_nothing_is_withdrawn_and_what_was_published_is_renewed_no_longer() -> None:
-    calm = replace(KEEP_STILL, check_every_s=600, lost_look_s=600, rejoin_look_s=600)
+    calm = replace(KEEP_STILL, check_every_s=600, rejoin_look_s=600)
     async with Neighbourhood(settings=calm) as here:
         *others, leaver = await here.grow(4)
         receipt = await leaver.set("colour", b"blue")

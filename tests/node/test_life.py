@@ -190,6 +190,15 @@ async def test_a_node_is_started_once_at_a_time() -> None:
         await node.stop()
 
 
+async def test_a_node_that_starts_again_knows_its_peers() -> None:
+    async with Neighbourhood() as here:
+        node = await here.start(bootstrap=[])
+        second = await here.start(bootstrap=[node.invite])
+        await node.stop()
+        await node.start()
+        assert node.contacts() == [contact_of(second)]
+
+
 async def test_publications_outlive_a_restart_with_the_store() -> None:
     async with Neighbourhood() as here:
         node = await here.start()

@@ -15,7 +15,7 @@ from tests.node.network import HOUR, Neighbourhood, contact_of
 NODES = 24
 SETTLED_S = 300.0
 CHECKED_S = 130.0  # by then the nearest have been pinged
-BEFORE_S = 20.0  # a little later nobody has been pinged yet, but for a few
+WATCHED_S = 60.0  # longer than `measure_after_s`
 QUIET = Settings(liveness_s=9 * HOUR, refresh_s=9 * HOUR, republish="never")
 
 
@@ -32,7 +32,7 @@ async def restarted(swarm: Swarm, *, crashed: bool = True, away_s: float = 0.0) 
     node = swarm.nodes[5]
     await (swarm.crash(node) if crashed else swarm.stop(node))
     await asyncio.sleep(away_s)
-    await swarm.restart(node, remembered=True)
+    await swarm.restart(node, bootstrap=False)
 
 
 def called_by(swarm: Swarm, number: int) -> set[object]:
@@ -93,8 +93,21 @@ async def test_where_the_nearest_are_all_gone_it_knocks_at_the_others() -> None:
         assert left <= called
 
 
+async def test_a_node_whose_peers_have_moved_is_known_to_all_through_a_seed() -> None:
+    async with Neighbourhood() as here:
+        seed, *others = await here.grow(30)
+        identity = here.new_identity()
+        dead = [Contact(one.public_key, Address("8.8.8.8", 4000)) for one in others]
+        wall = here.sim.wall()
+        memory = Memory(tuple(KnownPeer(one, since=wall - 9, heard=wall - 9) for one in dead))
+        node = await here.start(identity=identity, bootstrap=[seed.invite], memory=memory)
+        await asyncio.sleep(10.0)
+        known = [other for other in others if contact_of(node) in other.contacts()]
+        assert len(known) > len(others) / 2
+
+
 async def datagrams_of_a_cold_restart(*, away_s: float) -> int:
-    """Sent until BEFORE_S after it; then everybody reads what another one has written."""
+    """Sent until WATCHED_S after it; then everybody reads what another one has written."""
     async with Swarm(nodes=NODES, seed=2) as swarm:
         await a_settled_swarm(swarm)
         receipts = [await node.put(node.id) for node in swarm.nodes]
@@ -104,8 +117,8 @@ async def datagrams_of_a_cold_restart(*, away_s: float) -> int:
         before = swarm.network.sent.datagrams
         async with asyncio.TaskGroup() as tasks:
             for node in swarm.nodes:
-                tasks.create_task(swarm.restart(node, remembered=True))
-        await asyncio.sleep(BEFORE_S)
+                tasks.create_task(swarm.restart(node, bootstrap=False))
+        await asyncio.sleep(WATCHED_S)
         sent = swarm.network.sent.datagrams - before
         for receipt, node in zip(receipts, reversed(swarm.nodes), strict=True):
             assert await node.get(receipt.key) is not None
@@ -118,7 +131,7 @@ async def test_all_who_restart_at_once_serve_what_they_hold_without_a_storm() ->
     assert at_once < late / 3
 
 
-async def test_a_clock_that_was_wrong_makes_nobody_known() -> None:
+async def test_who_was_heard_in_the_future_is_only_knocked_at() -> None:
     async with Neighbourhood() as here:
         others = await here.grow(NODES)
         wall = here.sim.wall()
@@ -135,6 +148,6 @@ async def test_who_hears_nobody_has_not_joined_whomever_it_recalls() -> None:
         await a_settled_swarm(swarm)
         for node in swarm.nodes:
             await swarm.crash(node)
-        await swarm.restart(swarm.nodes[5], remembered=True)
+        await swarm.restart(swarm.nodes[5], bootstrap=False)
         assert len(swarm.nodes[5].contacts()) >= QUIET.k
         assert not (await swarm.nodes[5].status()).joined

@@ -23,7 +23,6 @@ CALM = Settings(  # for long runs: fewer chores
     liveness_s=DAY,
     republish="never",
     rejoin_look_s=HOUR,
-    lost_look_s=HOUR,
     check_every_s=HOUR,
     refresh_every_s=HOUR,
     refresh_s=DAY,

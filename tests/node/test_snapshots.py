@@ -356,8 +356,9 @@ async def test_pages_of_few_records_are_made_again_too() -> None:
     await holder.file(*records)
     snapshot = holder.snapshots.of(CARS, await holder.snapshots.view(CARS))
     assert await holder.slots(View(records, FEW, snapshot)) == slots_of(records)
+    assert snapshot is not None
     await holder.file(entry(0, seq=2, size=99))
-    assert await holder.pages(snapshot) == [None]
+    assert await holder.snapshots.page(snapshot.hash, 0) is None
     await holder.file(*entries(MANY, size=100)[FEW:])
     view = await holder.snapshots.view(CARS)
     assert view.count == MANY

@@ -16,7 +16,6 @@ from tests.node.network import DAY, HOUR, SILENCE, Neighbourhood, Puppet, contac
 
 CHORES = {
     "join",
-    "reunite",
     "measure",
     "refresh",
     "check",
@@ -120,7 +119,7 @@ async def test_every_chore_ran_within_a_day() -> None:
             assert runs >= 20, name
             assert age_s is not None
             assert age_s < 1.2 * HOUR, name
-        assert {"refresh", "check", "renew", "sweep", "reunite"} <= set((await node.status()).did)
+        assert {"refresh", "check", "renew", "sweep", "join"} <= set((await node.status()).did)
 
 
 async def test_a_status_tells_what_the_last_run_of_a_chore_did() -> None:

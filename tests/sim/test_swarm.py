@@ -43,8 +43,8 @@ def contact_of(node: Node) -> Contact:
     return Contact(node.public_key, node.address)
 
 
-@pytest.mark.parametrize("remembered", [False, True])
-async def test_a_node_starts_again_as_who_it_was_and_with_what_it_had(remembered: bool) -> None:
+@pytest.mark.parametrize("bootstrap", [False, True])
+async def test_a_node_starts_again_as_who_it_was_and_with_what_it_had(bootstrap: bool) -> None:
     async with Swarm(nodes=12, seed=1, latency=LAN) as swarm:
         old = swarm.nodes[5]
         receipt = await old.put(b"value")
@@ -56,7 +56,7 @@ async def test_a_node_starts_again_as_who_it_was_and_with_what_it_had(remembered
         with pytest.raises(NotRunning):
             await old.get(receipt.key)
 
-        new = await swarm.restart(old, remembered=remembered)
+        new = await swarm.restart(old, bootstrap=bootstrap)
         assert new is swarm.nodes[5] is swarm.alive[5] is not old
         assert contact_of(new) == contact_of(old) == swarm.true_closest(new.id, 1)[0]
         assert new in await swarm.holders(receipt.key)
