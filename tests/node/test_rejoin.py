@@ -8,8 +8,10 @@ from random import Random
 import pytest
 
 from kademlia_node.core.contact import Address, Contact
+from kademlia_node.core.message import FindNode, Leaving, Nodes, Ping, Pong
 from kademlia_node.node.join import KNOCKS_MAX
 from kademlia_node.node.node import Node
+from kademlia_node.rare import Rare, counted
 from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm
 from tests.node.network import HOUR, Neighbourhood, contact_of, hints
@@ -155,6 +157,39 @@ async def test_a_member_that_came_while_the_network_was_cut_is_found_by_all() ->
         cut.heal()
         await asyncio.sleep(SOON_S)
         await assert_one_network(swarm)
+
+
+async def test_halves_whose_nodes_restart_meanwhile_become_one_network_too() -> None:
+    async with Swarm(nodes=10, seed=4) as swarm:
+        await asyncio.sleep(300)
+        cut = swarm.network.partition([node.address for node in swarm.nodes[::2]])
+        await asyncio.sleep(HOUR)
+        for number in range(10):
+            await swarm.crash(swarm.nodes[number])
+            await swarm.restart(swarm.nodes[number], bootstrap=False)
+        await asyncio.sleep(HOUR)
+        cut.heal()
+        await asyncio.sleep(5 * SOON_S)
+        await assert_one_network(swarm)
+
+
+async def test_one_who_comes_and_goes_and_names_strangers_has_us_walk_now_and_then_only() -> None:
+    with counted() as rare:
+        async with Neighbourhood() as here:
+            node = (await here.grow(6))[0]
+            liar = await here.stranger(server=True)
+            rng = Random(9)
+            strangers = tuple(
+                Contact(rng.randbytes(32), Address(f"8.8.{number}.1", 4000)) for number in range(4)
+            )
+            liar.answer = lambda request: (
+                Nodes(strangers) if isinstance(request, FindNode) else Pong()
+            )
+            for _ in range(30):
+                await liar.ask(node, Leaving())
+                await liar.ask(node, Ping())
+                await asyncio.sleep(20)
+    assert 1 <= rare[Rare.NETWORKS_REUNITED] <= 30 * 20 / Settings().lost_every_s
 
 
 async def test_a_restart_in_the_same_network_makes_nobody_walk() -> None:
