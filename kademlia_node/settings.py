@@ -95,7 +95,7 @@ class Settings:
     busy_pause_s: float = 0.25  # before a holder that is BUSY is asked for the chunk again
     chunks_per_request: int = 10  # so many count as one request in requests_per_peer_per_s
     offer_silence_s: float = 3.0  # without a chunk being fetched, we ask what became of an offer
-    chunk_misses_per_s: float = 100.0  # of one peer: looks into the store, 64 KiB each; then BUSY
+    chunk_misses_per_s: float = 100.0  # of one peer: looks into the store for values; then BUSY
     contents_cache_bytes: int = 16 * 2**20  # values and topic pages at hand for CHUNK
     contents_age_s: float = 60.0  # at hand, then looked for again: it may be withdrawn by now
     snapshot_max_age_s: float = 60.0  # then a topic is paged anew, for what has expired of it
