@@ -35,7 +35,17 @@ ROOF = 7  # the package's own __init__ and __main__
 # Of the standard library, core uses only what computes: no clock, chance, thread, file or socket.
 PURE = frozenset(
     {"__future__", "base64", "binascii", "bisect", "collections", "contextlib", "copy"}
-    | {"dataclasses", "enum", "functools", "hashlib", "heapq", "hmac", "ipaddress", "itertools"}
+    | {
+        "dataclasses",
+        "enum",
+        "functools",
+        "hashlib",
+        "heapq",
+        "hmac",
+        "ipaddress",
+        "itertools",
+        "json",
+    }
     | {"math", "operator", "random", "re", "statistics", "string", "struct", "types", "typing"}
 )
 THIRD_PARTY_IN_CORE = frozenset({"cryptography", "msgpack"})

@@ -103,6 +103,19 @@ def _outside(source: ContentSource | None) -> Iterator[Load]:
         yield lambda content, offset: read(content, offset, BLOCK_BYTES)
 
 
+def _recall(memory: Memory, state: NodeState) -> bool:
+    return recall(
+        memory,
+        state.table,
+        state.size,
+        own_id=state.identity.id,
+        settings=state.settings,
+        rng=state.rng,
+        now=state.loop.time(),
+        wall=state.wall(),
+    )
+
+
 def assemble(
     state: NodeState,
     *,
@@ -114,19 +127,13 @@ def assemble(
     identity, network = state.identity, state.network
     private = network.secret is not None
     reach = Reach(state, server=server)
-    recalled = recall(
-        memory,
-        state.table,
-        state.size,
-        own_id=identity.id,
-        settings=state.settings,
-        rng=state.rng,
-        now=state.loop.time(),
-        wall=state.wall(),
-    )
-    remembered = [peer.contact for peer in memory.peers]
+    recalled = _recall(memory, state)
     joiner = Joiner(
-        state, bootstrap=bootstrap, remembered=remembered, recalled=recalled, resolve=resolve
+        state,
+        bootstrap=bootstrap,
+        remembered=[peer.contact for peer in memory.peers],
+        recalled=recalled,
+        resolve=resolve,
     )
     reader = Reader(state)
     writer = Writer(state, reader=reader)

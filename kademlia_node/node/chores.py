@@ -46,15 +46,19 @@ def plan_chores(
         return Did(await state.store.sweep(wall=state.wall()))
 
     upkeep.add("join", join, every_s=settings.join_retry_s)
-    first_s = settings.measure_after_s
-    if recalled:
-        first_s = state.rng.uniform(first_s, settings.recall_look_s)
+    first_s = _first_measure_s(state, recalled=recalled)
     upkeep.add("measure", joiner.measure, every_s=settings.refresh_s, first_s=first_s)
     upkeep.add("refresh", refresh, every_s=settings.refresh_every_s)
     upkeep.add("check", check, every_s=settings.check_every_s)
     upkeep.add("renew", renewer.renew_some, every_s=settings.renew_every_s)
     upkeep.add("probe", reach.probe, every_s=settings.probe_s, first_s=settings.measure_after_s)
     upkeep.add("sweep", sweep, every_s=settings.sweep_s)
+
+
+def _first_measure_s(state: NodeState, *, recalled: bool) -> float:
+    """Not at once where all may have restarted at once."""
+    soon_s = state.settings.measure_after_s
+    return state.rng.uniform(soon_s, state.settings.recall_look_s) if recalled else soon_s
 
 
 def plan_copies(upkeep: Upkeep, state: NodeState) -> Republisher | None:
