@@ -125,13 +125,12 @@ class Snapshots:
         """
         if view.snapshot or len(view.records) < view.count:
             return view.snapshot
+        self._forget_few(key)
         contents = _contents_of_few(view.records)
         self._few[key] = tuple(map(self._contents.keep, contents))
-        self._few.move_to_end(key)
         self._pages |= dict.fromkeys(self._few[key], key)
         if len(self._few) > TOPICS_MAX:
-            for content in self._few.popitem(last=False)[1]:
-                self._pages.pop(content, None)
+            self._forget_few(next(iter(self._few)))
         return name_of_few(view.records)
 
     async def page(self, page_hash: bytes, offset: int) -> bytes | None:
@@ -139,10 +138,10 @@ class Snapshots:
         key = self._pages.get(page_hash)
         if key is None or offset:
             return None
-        if key in self._few and page_hash in self._few[key]:
+        page: bytes | None = None
+        if page_hash in self._few.get(key, ()):
             page = await self._content_of_few(key, page_hash)
-        else:
-            built = self._built[key]
+        elif built := self._built.get(key):
             start = built.starts.get(page_hash)
             page = built.manifest if start is None else await self._page_from(key, start)
         if page is None or hashlib.sha256(page).digest() != page_hash:
@@ -210,6 +209,10 @@ class Snapshots:
         if built := self._built.pop(key, None):
             for content in built.contents:
                 self._pages.pop(content, None)
+
+    def _forget_few(self, key: bytes) -> None:
+        for content in self._few.pop(key, ()):
+            self._pages.pop(content, None)
 
     async def _build(self, key: bytes) -> _Built:
         """Read all records in steps: they are topic entries, for of other kinds a key has one."""

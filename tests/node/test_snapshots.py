@@ -358,7 +358,11 @@ async def test_pages_of_few_records_are_made_again_too() -> None:
     assert await holder.slots(View(records, FEW, snapshot)) == slots_of(records)
     assert snapshot is not None
     await holder.file(entry(0, seq=2, size=99))
-    assert await holder.snapshots.page(snapshot.hash, 0) is None
+    later = holder.snapshots.of(CARS, await holder.snapshots.view(CARS))
+    assert later is not None
+    assert later != snapshot
+    assert await holder.snapshots.page(snapshot.hash, 0) is None  # chaos, seed 14
+    assert await holder.snapshots.page(later.hash, 0) is not None
     await holder.file(*entries(MANY, size=100)[FEW:])
     view = await holder.snapshots.view(CARS)
     assert view.count == MANY
