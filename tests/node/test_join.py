@@ -12,6 +12,7 @@ import pytest
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.invite import Invite, parse_invite
+from kademlia_node.node.join import KNOCKS_MAX
 from tests.node.network import HOUR, OPEN, Neighbourhood, contact_of, hints
 
 FIRST = "9.9.9.9:4000"
@@ -115,6 +116,28 @@ async def test_a_node_without_bootstraps_waits_to_be_found() -> None:
         await asyncio.sleep(HOUR)
         second = await here.start(bootstrap=[first.invite])
         assert first.contacts() == [contact_of(second)]
+
+
+async def test_a_node_among_its_own_bootstraps_knocks_at_the_others_until_one_answers() -> None:
+    async with Neighbourhood() as here:
+        node = await here.start(bootstrap=["7.7.7.7:4000", FIRST], host="7.7.7.7", port=4000)
+        first = await here.start(bootstrap=[], host="9.9.9.9", port=4000)
+        await asyncio.sleep(70)
+        assert node.contacts() == [contact_of(first)]
+
+
+async def test_of_many_remembered_peers_not_the_same_are_called_at_each_start() -> None:
+    async with Neighbourhood() as here:
+        known = [
+            Contact(here.new_identity().public_key, Address(f"8.8.{number}.1", 4000))
+            for number in range(4 * KNOCKS_MAX)
+        ]
+        called: set[Address] = set()
+        here.sim.taps.append(lambda _, to, __: called.add(to))
+        await here.start(bootstrap=[], memory=hints(*known))
+        first = {contact.address for contact in known[:KNOCKS_MAX]}
+        assert len(called) == KNOCKS_MAX
+        assert called != first
 
 
 async def test_remembered_peers_are_as_good_as_bootstraps() -> None:
