@@ -257,8 +257,9 @@ class RoutingTable:
         ]
 
     def mark_refreshed(self, index: int, now: float) -> None:
-        """A lookup for an ID that shares `index` bits (0 to 255) with ours has ended."""
-        self._bucket(index).refreshed_at = now
+        """A lookup for an ID that shares `index` bits with ours has ended; 256: our own."""
+        if index < ID_BITS:
+            self._bucket(index).refreshed_at = now
 
     # --- Buckets ------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from kademlia_node.core.contact import Contact
+from kademlia_node.core.ids import shared_bits
 from kademlia_node.core.lookup import Lookup, Query
 from kademlia_node.core.message import FindNode, FindValue, Nodes, Refused, Response, Values
 from kademlia_node.node.receipt import Step, StepOutcome, Trace
@@ -120,12 +121,15 @@ class Walk:
     def _teach(self) -> None:
         """Only a walk that went to its end knows a whole neighbourhood."""
         if self._lookup.done:
+            target, now = self._lookup.target, self._state.loop.time()
+            shared = shared_bits(target, self._state.identity.id)
+            self._state.table.mark_refreshed(shared, now)  # whoever asked for it
             self._state.neighbourhoods.on_walk(
-                self._lookup.target,
+                target,
                 self._lookup.closest(),
                 k=self._k,
                 path_of=self._lookup.path_of,
-                now=self._state.loop.time(),
+                now=now,
             )
 
     def _elapsed(self) -> float:

@@ -9,7 +9,7 @@ import pytest
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
-from kademlia_node.core.ids import distance, solves_puzzle
+from kademlia_node.core.ids import distance, random_id_sharing, shared_bits, solves_puzzle
 from kademlia_node.core.message import (
     ErrorCode,
     FindNode,
@@ -24,7 +24,7 @@ from kademlia_node.core.network import Network
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Step, StepOutcome, Trace
 from kademlia_node.settings import Settings
-from tests.node.network import OPEN, SILENCE, SUITE, Neighbourhood, contact_of
+from tests.node.network import HOUR, OPEN, SILENCE, SUITE, Neighbourhood, contact_of
 
 TARGET = b"\x5a" * 32
 
@@ -57,6 +57,31 @@ async def test_a_lookup_of_a_node_alone_finds_nobody() -> None:
         assert found == []
         assert trace.summary() == "no peer is known to ask"
         assert trace.hops == 0
+
+
+async def test_a_bucket_in_which_somebody_looks_something_up_is_not_refreshed() -> None:
+    calm = Settings(refresh_s=600.0, measure_after_s=9 * HOUR, republish="never")
+    async with Neighbourhood(settings=calm) as here:
+        (puppet,) = await here.grow_puppets(1)
+        node, rng = await here.start(), Random(5)
+        asked: set[bytes] = set()
+
+        def record(request: Request) -> None:
+            if isinstance(request, FindNode):
+                asked.add(request.target)
+
+        puppet.answer = record
+        await asyncio.sleep(1200.0)
+        assert len(asked) > 1
+        asked.clear()
+        looked_up = set()
+        for _ in range(8):
+            for bits in range(shared_bits(puppet.id, node.id) + 1):
+                target = random_id_sharing(node.id, bits, rng=rng)
+                looked_up.add(target)
+                await node.lookup(target)
+            await asyncio.sleep(400.0)
+        assert asked == looked_up
 
 
 async def test_the_trace_tells_silence_from_refusal() -> None:
