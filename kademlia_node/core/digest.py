@@ -251,7 +251,7 @@ class Reconciliation:
     def __init__(
         self,
         trie: Trie,
-        memory: Reconciled,
+        reconciled: Reconciled,
         *,
         peer_id: bytes,
         prefix: str,
@@ -262,7 +262,7 @@ class Reconciliation:
         """Begin to compare; nothing is asked of deeper prefixes that do not concern us."""
         self._trie = trie
         self._concerns_us = concerns_us
-        self._memory = memory
+        self._reconciled = reconciled
         self._peer_id = peer_id
         self._requests_left = requests_max
         self._at_once = at_once
@@ -338,13 +338,13 @@ class Reconciliation:
         for prefix, theirs in self._answered.items():
             if prefix not in above:
                 ours = self._trie.digest(prefix)
-                self._memory.add(self._peer_id, prefix, ours=ours, theirs=theirs)
+                self._reconciled.add(self._peer_id, prefix, ours=ours, theirs=theirs)
 
     def _is_settled(self, prefix: str, theirs: bytes) -> bool:
         ours = self._trie.digest(prefix)
         if ours == theirs:
             return True
-        return self._memory.has(self._peer_id, prefix, ours=ours, theirs=theirs)
+        return self._reconciled.has(self._peer_id, prefix, ours=ours, theirs=theirs)
 
 
 def _fits(prefix: str, answer: Digests) -> bool:

@@ -131,7 +131,7 @@ def assemble(
     joiner = Joiner(
         state,
         bootstrap=bootstrap,
-        remembered=[peer.contact for peer in memory.peers],
+        remembered=memory.peers,
         recalled=recalled,
         resolve=resolve,
     )

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.ids import random_id_sharing
 from kademlia_node.core.invite import Invite
+from kademlia_node.core.memory import KnownPeer
 from kademlia_node.core.message import FindNode, Ping, Response
 from kademlia_node.core.replica import ESTIMATES_MIN
 from kademlia_node.errors import NoAnswer, SetupError
@@ -37,14 +38,15 @@ class Joiner:
         state: NodeState,
         *,
         bootstrap: Sequence[Invite],
-        remembered: Sequence[Contact],
+        remembered: Sequence[KnownPeer],
         recalled: bool,
         resolve: Resolve,
     ) -> None:
         self._state = state
         self._bootstrap = bootstrap
         mixed = state.rng.sample(remembered, len(remembered))  # not at the same ones each time
-        self._remembered = deque(mixed)  # who was knocked at goes to the end
+        mixed.sort(key=lambda peer: peer.heard == 0.0)  # and last at those who had fallen silent
+        self._remembered = deque(peer.contact for peer in mixed)  # whom we called goes to the end
         self._has_recalled = recalled
         self._resolve = resolve
         self._known_as_server = False

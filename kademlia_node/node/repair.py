@@ -40,7 +40,7 @@ class Repairer:
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
-        self._memory = Reconciled(state.settings.repair_reconciled_max)
+        self._reconciled = Reconciled(state.settings.repair_reconciled_max)
         self._near: list[Contact] = []  # as of the last look, nearest first
         self._region = self._find_region()
         self._size = state.size.estimate  # as of the last look, too
@@ -73,7 +73,7 @@ class Repairer:
         size_before, self._size = self._size, self._state.size.estimate
         is_news = known != here or self._size != size_before
         if gone or (is_news and self._has_widened()):
-            self._memory.clear()
+            self._reconciled.clear()
             self._to_ask = here
         else:
             self._to_ask = (self._to_ask | (here - known)) & here
@@ -124,7 +124,7 @@ class Repairer:
         await holdings.refresh()
         comparison = Reconciliation(
             holdings.trie,
-            self._memory,
+            self._reconciled,
             peer_id=peer.id,
             prefix=self._region.prefix,
             concerns_us=self._region.meets,

@@ -66,7 +66,7 @@ class Swarm:
         weather: Keyword arguments for `SimNetwork`: latency, jitter_s, loss, duplicate, reorder.
 
     Attributes:
-        network: Carries the datagrams.
+        network: The simulated one: it carries the datagrams. (The argument is what nodes agree on.)
         settings: Of every node.
         diary: Tells when a node came or went; others may write into it, too.
         commons_key: Public key of the author that all members share; empty in an open network.

@@ -172,27 +172,27 @@ def test_a_change_is_told_at_once_and_its_reversal_restores_the_digest() -> None
 
 
 def test_only_the_very_pair_for_this_peer_and_prefix_is_known() -> None:
-    memory = Reconciled(8)
-    memory.add(PEER, "a", ours=OLD, theirs=NEW)
-    assert memory.has(PEER, "a", ours=OLD, theirs=NEW)
-    assert not memory.has(PEER, "a", ours=NEW, theirs=OLD)
-    assert not memory.has(PEER, "b", ours=OLD, theirs=NEW)
-    assert not memory.has(OTHER_PEER, "a", ours=OLD, theirs=NEW)
-    memory.add(PEER, "a", ours=OLD, theirs=OLD)
-    assert not memory.has(PEER, "a", ours=OLD, theirs=NEW)
-    assert len(memory) == 1
-    memory.clear()
-    assert len(memory) == 0
+    reconciled = Reconciled(8)
+    reconciled.add(PEER, "a", ours=OLD, theirs=NEW)
+    assert reconciled.has(PEER, "a", ours=OLD, theirs=NEW)
+    assert not reconciled.has(PEER, "a", ours=NEW, theirs=OLD)
+    assert not reconciled.has(PEER, "b", ours=OLD, theirs=NEW)
+    assert not reconciled.has(OTHER_PEER, "a", ours=OLD, theirs=NEW)
+    reconciled.add(PEER, "a", ours=OLD, theirs=OLD)
+    assert not reconciled.has(PEER, "a", ours=OLD, theirs=NEW)
+    assert len(reconciled) == 1
+    reconciled.clear()
+    assert len(reconciled) == 0
 
 
 def test_what_was_of_no_use_for_longest_is_forgotten_first() -> None:
-    memory = Reconciled(3)
+    reconciled = Reconciled(3)
     for prefix in "abc":
-        memory.add(PEER, prefix, ours=OLD, theirs=NEW)
-    assert memory.has(PEER, "a", ours=OLD, theirs=NEW)
-    memory.add(PEER, "b", ours=OLD, theirs=NEW)
-    memory.add(PEER, "d", ours=OLD, theirs=NEW)
-    known = [prefix for prefix in "abcd" if memory.has(PEER, prefix, ours=OLD, theirs=NEW)]
+        reconciled.add(PEER, prefix, ours=OLD, theirs=NEW)
+    assert reconciled.has(PEER, "a", ours=OLD, theirs=NEW)
+    reconciled.add(PEER, "b", ours=OLD, theirs=NEW)
+    reconciled.add(PEER, "d", ours=OLD, theirs=NEW)
+    known = [prefix for prefix in "abcd" if reconciled.has(PEER, prefix, ours=OLD, theirs=NEW)]
     assert known == ["a", "b", "d"]
 
 
@@ -205,7 +205,7 @@ class Side:
 
     held: dict[bytes, bytes]
     is_ours: Callable[[bytes], bool] = lambda _: True
-    memory: Reconciled = field(default_factory=lambda: Reconciled(10_000))
+    reconciled: Reconciled = field(default_factory=lambda: Reconciled(10_000))
     trie: Trie = field(init=False)
 
     def __post_init__(self) -> None:
@@ -218,7 +218,7 @@ class Side:
     def begin(self, prefix: str = "", requests_max: int = 10_000) -> Reconciliation:
         return Reconciliation(
             self.trie,
-            self.memory,
+            self.reconciled,
             peer_id=PEER,
             prefix=prefix,
             requests_max=requests_max,
@@ -345,7 +345,7 @@ def test_a_record_that_went_missing_is_found_again() -> None:
 def test_what_was_not_ours_is_named_again_after_the_memory_was_cleared() -> None:
     here, there = edges()
     here.repair_from(there)
-    here.memory.clear()
+    here.reconciled.clear()
     here.is_ours = lambda _: True
     here.repair_from(there)
     assert set(there.held) <= set(here.held)
@@ -388,7 +388,7 @@ def test_a_peer_that_falls_silent_is_asked_no_more_and_what_it_told_is_kept() ->
     assert over == [False, False, True]
     assert 0 < len(walk.differing) < 100
     walk.settle()
-    assert len(here.memory) == 3, "of 16 parts; the whole is open"
+    assert len(here.reconciled) == 3, "of 16 parts; the whole is open"
     assert [here.repair_from(there), here.repair_from(there)] == [1 + 16 - 3, 1]
 
 
@@ -442,7 +442,7 @@ def test_nothing_is_asked_below_a_prefix_that_does_not_concern_us() -> None:
     here, there = edges()
     walk = Reconciliation(
         here.trie,
-        here.memory,
+        here.reconciled,
         peer_id=PEER,
         prefix="",
         requests_max=10_000,
@@ -468,7 +468,7 @@ def test_a_liar_without_end_is_left_after_so_many_questions(requests_max: int) -
     walk = here.begin(requests_max=requests_max)
     assert ask_all(walk, Liar()) == requests_max
     walk.settle()
-    assert len(here.memory) < requests_max
+    assert len(here.reconciled) < requests_max
 
 
 def test_a_liar_whose_tree_is_deeper_than_keys_are_long_is_caught() -> None:
@@ -501,7 +501,7 @@ def test_an_answer_that_does_not_fit_the_question_ends_the_walk(answer: Digests)
     assert walk.next_requests() == []
     assert walk.differing == []
     walk.settle()
-    assert len(here.memory) == 0
+    assert len(here.reconciled) == 0
 
 
 def test_answers_that_come_after_a_lie_are_not_heeded() -> None:

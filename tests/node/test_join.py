@@ -12,6 +12,7 @@ import pytest
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.invite import Invite, parse_invite
+from kademlia_node.core.memory import KnownPeer, Memory
 from kademlia_node.node.join import KNOCKS_MAX
 from tests.node.network import HOUR, OPEN, Neighbourhood, contact_of, hints
 
@@ -138,6 +139,21 @@ async def test_of_many_remembered_peers_not_the_same_are_called_at_each_start() 
         first = {contact.address for contact in known[:KNOCKS_MAX]}
         assert len(called) == KNOCKS_MAX
         assert called != first
+
+
+async def test_those_who_had_fallen_silent_are_called_last() -> None:
+    async with Neighbourhood() as here:
+        known = [
+            KnownPeer(
+                Contact(here.new_identity().public_key, Address(f"8.8.{number}.1", 4000)),
+                heard=float(number % 2),
+            )
+            for number in range(2 * KNOCKS_MAX)
+        ]
+        called: set[Address] = set()
+        here.sim.taps.append(lambda _, to, __: called.add(to))
+        await here.start(bootstrap=[], memory=Memory(tuple(known)))
+        assert called == {peer.contact.address for peer in known if peer.heard}
 
 
 async def test_remembered_peers_are_as_good_as_bootstraps() -> None:
