@@ -352,8 +352,8 @@ class RoutingTable:
     def _lose(self, bucket: _Bucket, entry: _Entry) -> None:
         """Drop a contact that may come back."""
         del bucket.entries[entry.contact.id]
-        if entry.look is not None:
-            self._looks.cancel(entry.look)
+        assert entry.look is not None, "it was inserted"
+        self._looks.cancel(entry.look)
         self._silent.discard(entry.contact.id)
         self._count(entry.contact, -1)
         self.lost.on_lost(entry.contact, up_s=entry.heard - entry.since)

@@ -92,7 +92,7 @@ async def readers_that_find(*, paths: int, parallel: int) -> tuple[int, int]:
         paths=paths,
         parallel=parallel,
     )
-    async with Swarm(nodes=48, seed=1, latency=LAN, settings=settings) as swarm:
+    async with Swarm(nodes=48, seed=3, latency=LAN, settings=settings) as swarm:
         await asyncio.sleep(60.0)
         receipt = await swarm.nodes[0].set("colour", b"blue")
         async with await launch(
