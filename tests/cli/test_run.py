@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -170,9 +171,13 @@ def test_run_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
 
     def stop_when_it_answers() -> None:
         until = time.monotonic() + LONG_S
-        while not answers(path) and time.monotonic() < until:
+        while not (answers(path) and has_told()) and time.monotonic() < until:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGTERM)
+
+    def has_told() -> bool:
+        """It answers a moment before it says so; meanwhile stdout is in the runner's memory."""
+        return b"\n" in cast(io.BytesIO, sys.stdout.buffer).getvalue()
 
     threading.Thread(target=stop_when_it_answers).start()
     arguments = ["run", "--folder", str(tmp_path), "--control", str(path), "--port", "0"]
