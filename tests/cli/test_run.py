@@ -177,7 +177,7 @@ def test_run_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
 
     def has_told() -> bool:
         """It answers a moment before it says so; meanwhile stdout is in the runner's memory."""
-        return b"\n" in cast(io.BytesIO, sys.stdout.buffer).getvalue()
+        return b"\n" in cast("io.BytesIO", sys.stdout.buffer).getvalue()
 
     threading.Thread(target=stop_when_it_answers).start()
     arguments = ["run", "--folder", str(tmp_path), "--control", str(path), "--port", "0"]
