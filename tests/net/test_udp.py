@@ -205,8 +205,9 @@ async def test_close_leaves_no_task_behind() -> None:
     inbox = Inbox(peers=True)
     tasks_before = asyncio.all_tasks()
     async with listening(inbox) as transport:
-        for _ in range(10):
-            with plain_socket() as sender:
+        with ExitStack() as all_open:  # a port that is free again may be given to the next one
+            for _ in range(10):
+                sender = all_open.enter_context(plain_socket())
                 sender.sendto(b"hello", transport.address)
         await inbox.holds(10)
         assert len(asyncio.all_tasks()) == len(tasks_before) + 11
