@@ -142,7 +142,7 @@ class Settings:
     region_copies_factor: int = 3  # a put reaches at most this many times `copies` nodes
 
     # Chores
-    measure_after_s: float = 30.0  # after the start; by then the neighbours know us
+    look_again_s: float = 30.0  # at our neighbours, after the start; others joined meanwhile
     refresh_s: float = 3600.0  # Kademlia, section 2.3
     refresh_every_s: float = 60.0  # one stale bucket at a time: waking up makes no burst
     probe_calls_per_s: float = 1.0  # INITs that we send to strangers for others, in all

@@ -108,7 +108,10 @@ def test_a_large_topic_is_read_whole() -> None:
 
 
 def test_what_is_known_costs_few_requests() -> None:
-    told = figures("simulation", "steady", "--nodes=40", "--records=4", "--latency=lan")
+    """When all know how large the network is."""
+    told = figures(
+        "simulation", "steady", "--nodes=40", "--records=4", "--latency=lan", "--settle=400"
+    )
     assert told["blob_requests"] == 1
     assert told["entry_requests"] == 3
     assert told["copies"] <= told["renewal_requests"] <= 2 * told["copies"]

@@ -115,8 +115,9 @@ def recall(
     late = [peer for peer in memory.peers if 0 <= wall - peer.heard <= settings.recall_max_s]
     if len(late) < settings.k:
         late = []
+    kept = set(late)
     for peer in memory.peers:
-        if peer not in late:
+        if peer not in kept:
             table.lost.on_lost(peer.contact, up_s=peer.heard - peer.since)
     own = point(own_id)
     late.sort(key=lambda peer: peer.contact.point ^ own)

@@ -7,10 +7,9 @@ wider than k; every contact of the smallest subtree around us that holds k is ke
 
 The table refuses to know packets, pings and proofs. Its caller adds a contact only when that
 contact has just shown its key and address, or restores it from an earlier run in which it had, and
-strikes it when a request stayed unanswered. A
-contact is live while it has no strike, and no newcomer ever displaces a live one. Chores ask
-`due_checks` whom to ping, `stale_buckets` where to look up, and `lost` who was dropped and may be
-back.
+strikes it when a request stayed unanswered. A contact is live while it has no strike, and no
+newcomer ever displaces a live one. Chores ask `due_checks` whom to ping, `stale_buckets` where to
+look up, and `lost` who was dropped and may be back.
 
 Whoever has been up for long will stay for long: the longer a node has been up, the more likely it
 is to be up an hour later (Kademlia, section 2.2 and figure 1, from the Gnutella traces of Saroiu et

@@ -28,10 +28,7 @@ def plan_chores(
 
     async def refresh() -> Did:
         """One stale bucket a run, so that a node that wakes up makes no burst."""
-        stale = state.table.stale_buckets(state.loop.time())[:1]
-        for bucket in stale:
-            await joiner.refresh(bucket)
-        return Did(len(stale))
+        return Did(await joiner.refresh())
 
     async def check() -> Did:
         due = state.table.due_checks(state.loop.time(), settings.checks_per_run)
@@ -46,19 +43,15 @@ def plan_chores(
         return Did(await state.store.sweep(wall=state.wall()))
 
     upkeep.add("join", join, every_s=settings.join_retry_s)
-    first_s = _first_measure_s(state, recalled=recalled)
-    upkeep.add("measure", joiner.measure, every_s=settings.refresh_s, first_s=first_s)
+    again_s = settings.look_again_s
+    if recalled:  # not at once: all may have restarted at once
+        again_s = state.rng.uniform(again_s, settings.recall_look_s)
+    upkeep.add("look_around", joiner.look_around, every_s=settings.refresh_s, first_s=again_s)
     upkeep.add("refresh", refresh, every_s=settings.refresh_every_s)
     upkeep.add("check", check, every_s=settings.check_every_s)
     upkeep.add("renew", renewer.renew_some, every_s=settings.renew_every_s)
-    upkeep.add("probe", reach.probe, every_s=settings.probe_s, first_s=settings.measure_after_s)
+    upkeep.add("probe", reach.probe, every_s=settings.probe_s, first_s=settings.look_again_s)
     upkeep.add("sweep", sweep, every_s=settings.sweep_s)
-
-
-def _first_measure_s(state: NodeState, *, recalled: bool) -> float:
-    """Not at once where all may have restarted at once."""
-    soon_s = state.settings.measure_after_s
-    return state.rng.uniform(soon_s, state.settings.recall_look_s) if recalled else soon_s
 
 
 def plan_copies(upkeep: Upkeep, state: NodeState) -> Republisher | None:

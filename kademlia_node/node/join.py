@@ -18,7 +18,6 @@ from kademlia_node.core.ids import random_id_sharing
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.memory import KnownPeer
 from kademlia_node.core.message import FindNode, Ping, Response
-from kademlia_node.core.replica import ESTIMATES_MIN
 from kademlia_node.errors import NoAnswer, SetupError
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
@@ -106,32 +105,29 @@ class Joiner:
             self._state.exchange.sessions.clear()
 
     async def look_around(self) -> None:
-        """Look up ourselves: our neighbours learn of us and we of them (Kademlia, section 2.3)."""
+        """Look up ourselves: our neighbours learn of us and we of them (Kademlia, section 2.3).
+
+        To be done again: whoever was silent may not know us yet, nor we them.
+        """
         own = self._state.identity.id
         await Walk(self._state, own, FindNode(own)).run()
 
-    async def measure(self) -> float | None:
-        """Look around again, and look up random targets until the size can be estimated.
+    async def refresh(self) -> int:
+        """Look up a random ID of one stale bucket (Kademlia, section 2.3); how many lookups.
 
-        Whoever was silent when we joined may not know us yet, nor we them. With an estimate of an
-        earlier run there is no hurry: one lookup at a time. Seconds until then, or None.
+        These tell the size of the network as well. While there were too few of them for that, and
+        no bucket is stale, any ID is looked up.
         """
-        await self.look_around()
-        size = self._state.size
-        for _ in range(ESTIMATES_MIN):
-            if size.is_measured:
-                break
-            was_restored = size.estimate is not None
-            await self._look_up(self._state.rng.randbytes(32))
-            if was_restored:
-                return self._state.settings.recall_look_s
-        return None
-
-    async def refresh(self, bucket: int) -> None:
-        """Look up a random ID of one bucket (Kademlia, section 2.3)."""
         state = self._state
-        await self._look_up(random_id_sharing(state.identity.id, bucket, rng=state.rng))
-        state.table.mark_refreshed(bucket, state.loop.time())
+        stale = state.table.stale_buckets(state.loop.time())
+        if stale:
+            await self._look_up(random_id_sharing(state.identity.id, stale[0], rng=state.rng))
+            state.table.mark_refreshed(stale[0], state.loop.time())
+        elif state.size.estimate is None and len(state.table) > 1:
+            await self._look_up(state.rng.randbytes(32))
+        else:
+            return 0
+        return 1
 
     async def _look_up(self, target: bytes) -> None:
         walk = Walk(self._state, target, FindNode(target))

@@ -131,7 +131,7 @@ class Snapshots:
         self._pages |= dict.fromkeys(self._few[key], key)
         if len(self._few) > TOPICS_MAX:
             self._forget_few(next(iter(self._few)))
-        return name_of_few(view.records)
+        return Snapshot(self._few[key][-1], len(contents[-1]))
 
     async def page(self, page_hash: bytes, offset: int) -> bytes | None:
         """A page or manifest that is no longer at hand, made again; a loader of `Contents`."""

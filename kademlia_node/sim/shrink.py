@@ -79,7 +79,7 @@ TINY: Final[Mapping[str, tuple[Any, ...]]] = {
     "serving_max": (1, 4),  # a store in memory answers before the next datagram
     "serving_per_peer_max": (1, 2),
     # Chores: so often that each has its turn, so seldom that there is time for anything else
-    "measure_after_s": (5.0,),
+    "look_again_s": (5.0,),
     "refresh_s": (120.0, 300.0),
     "refresh_every_s": (5.0,),
     "liveness_s": (30.0, 90.0),

@@ -19,19 +19,12 @@ import click
 from kademlia_node.core.network import Network
 from kademlia_node.node.node import Node
 from kademlia_node.sim import Swarm
+from kademlia_node.sim.chaos import HOUR_S
 from kademlia_node.sim.survey import judged_lookup
 from kademlia_node.sim.swarm import SECRET
-from scripts.simulation.upkeep import (
-    HOUR_S,
-    POSITIVE,
-    WRITTEN_S,
-    Written,
-    put,
-    read_back,
-    sent_bytes,
-    write_all,
-)
-from scripts.simulation.weather import Figures, Weather, say, simulate, weather_options
+from scripts.simulation.upkeep import sent_bytes
+from scripts.simulation.weather import POSITIVE, Figures, Weather, say, simulate, weather_options
+from scripts.simulation.written import WRITTEN_S, Written, put, read_back, write_all
 
 RESTORED_H: Final = (1, 2)  # hours after nodes were killed, when copies are counted again
 SERVED_S: Final = 60.0  # after which all must be well again

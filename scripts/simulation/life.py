@@ -13,29 +13,28 @@ import click
 
 from kademlia_node.node.node import Node
 from kademlia_node.sim import Swarm
+from kademlia_node.sim.chaos import HOUR_S
 from kademlia_node.sim.network import Traffic
 from kademlia_node.sim.survey import Judged, judged_lookup, summary
-from scripts.simulation.weather import Figures, Weather, say, simulate, weather_options
+from scripts.simulation.weather import (
+    POSITIVE,
+    Figures,
+    Weather,
+    churn_options,
+    say,
+    simulate,
+    weather_options,
+)
 
 HEADER_BYTES = 28  # of each datagram: 20 of IPv4, 8 of UDP
-SECONDS = click.FloatRange(0, min_open=True)
 
 
 @click.command(short_help="Lookups while nodes come and go for hours.")
 @weather_options(nodes=1000, latency="k", settle_s=300.0)
-@click.option("--hours", type=SECONDS, default=1.0, help="Virtual hours.")
+@churn_options(session_s=HOUR_S)
+@click.option("--hours", type=POSITIVE, default=1.0, help="Virtual hours.")
 @click.option(
-    "--churn",
-    "session_s",
-    type=click.FloatRange(0),
-    default=3600.0,
-    help="Mean seconds that a node runs; 0: all stay.",
-)
-@click.option(
-    "--away", "absence_s", type=SECONDS, default=600.0, help="Mean seconds until it is back."
-)
-@click.option(
-    "--every", "every_s", type=SECONDS, default=600.0, help="Mean seconds between its lookups."
+    "--every", "every_s", type=POSITIVE, default=600.0, help="Mean seconds between its lookups."
 )
 def live(
     weather: Weather, *, hours: float, session_s: float, absence_s: float, every_s: float
@@ -54,7 +53,7 @@ def live(
             swarm.churn(mean_session_s=session_s, mean_absence_s=absence_s) if session_s else None
         )
         async with churn or nullcontext():
-            node_seconds = await readers.live(3600.0 * hours)
+            node_seconds = await readers.live(HOUR_S * hours)
             sent = _difference(before, swarm.network.sent)
         return {
             "hours": hours,

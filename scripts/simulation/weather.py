@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -23,6 +23,8 @@ from kademlia_node.core.network import Network
 from kademlia_node.settings import Settings
 from kademlia_node.sim import LATENCIES, Swarm, run
 from kademlia_node.sim.latency import LatencyModel
+
+POSITIVE: Final = click.FloatRange(0, min_open=True)
 
 Figures = dict[str, object]
 Experiment = Callable[[Swarm], Awaitable[Figures]]
@@ -102,6 +104,25 @@ def loss_option(*, several: bool = False) -> Callable[[Any], Any]:
             "--loss", "losses", type=share, multiple=True, default=(0.0,), help=text
         )
     return click.option("--loss", type=share, default=0.0, help="Share of datagrams lost.")
+
+
+def churn_options(*, session_s: float) -> Callable[[Any], Any]:
+    """`--churn` as `session_s`, with its default; `--away` as `absence_s`."""
+    session = click.option(
+        "--churn",
+        "session_s",
+        type=click.FloatRange(0),
+        default=session_s,
+        help="Mean seconds that a node runs; 0: all stay.",
+    )
+    absence = click.option(
+        "--away",
+        "absence_s",
+        type=POSITIVE,
+        default=600.0,
+        help="Mean seconds until it is back.",
+    )
+    return lambda command: session(absence(command))
 
 
 def simulate(

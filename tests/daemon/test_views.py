@@ -79,7 +79,7 @@ async def test_a_status_tells_of_each_chore_how_often_and_how_long_ago() -> None
     assert 0 <= chores["join"]["last_run_s_ago"] <= 100
     assert chores["refresh"]["last_run_did"] == 0  # there is nobody else
     assert chores["join"]["last_run_did"] == 0
-    assert chores["measure"]["last_run_did"] is None
+    assert chores["look_around"]["last_run_did"] is None
     for chore in chores.values():
         assert set(chore) == {"runs", "last_run_s_ago", "last_run_did"}
         assert (chore["last_run_s_ago"] is None) == (chore["runs"] == 0)

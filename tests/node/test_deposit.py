@@ -29,7 +29,7 @@ from tests.node.network import HOUR, PRIVATE, Neighbourhood, Puppet, commons_ent
 
 COPIES = PRIVATE.copies
 CALM = Settings(  # writes alone are heard
-    liveness_s=HOUR, check_every_s=HOUR, measure_after_s=HOUR, republish="never"
+    liveness_s=HOUR, check_every_s=HOUR, look_again_s=HOUR, republish="never"
 )
 CHUNKS = VALUE_BYTES_MAX // CHUNK_BYTES
 LONGEST = Random(9).randbytes(VALUE_BYTES_MAX)

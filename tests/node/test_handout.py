@@ -101,7 +101,7 @@ async def test_who_answered_first_is_not_all_who_is_known() -> None:
     async with Neighbourhood() as here:
         await here.grow(25)
         writer = await here.start(server=False)
-        await asyncio.sleep(120)
+        await asyncio.sleep(360)
         assert (await writer.status()).network_size is not None
         for name in "abcdefgh":
             key = writer.key_of(name)

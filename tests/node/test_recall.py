@@ -13,9 +13,9 @@ from kademlia_node.sim import Swarm
 from tests.node.network import HOUR, Neighbourhood, contact_of
 
 NODES = 24
-SETTLED_S = 300.0
+SETTLED_S = 360.0  # by then the size of the network is known
 CHECKED_S = 130.0  # by then the nearest have been pinged
-WATCHED_S = 60.0  # longer than `measure_after_s`
+WATCHED_S = 60.0  # longer than `look_again_s`
 QUIET = Settings(liveness_s=9 * HOUR, refresh_s=9 * HOUR, republish="never")
 
 

@@ -16,7 +16,7 @@ from tests.node.network import DAY, HOUR, SILENCE, Neighbourhood, Puppet, contac
 
 CHORES = {
     "join",
-    "measure",
+    "look_around",
     "refresh",
     "check",
     "renew",
@@ -220,7 +220,7 @@ async def test_a_server_that_comes_back_as_a_client_leaves_the_tables() -> None:
 
 
 async def test_stale_buckets_are_looked_up_one_a_minute_and_then_once_an_hour() -> None:
-    async with Neighbourhood(settings=Settings(measure_after_s=DAY)) as here:
+    async with Neighbourhood(settings=Settings(look_again_s=DAY)) as here:
         (puppet,) = await here.grow_puppets(1)
         await here.start()
         targets: list[float] = []
@@ -238,11 +238,11 @@ async def test_stale_buckets_are_looked_up_one_a_minute_and_then_once_an_hour() 
         assert buckets <= len(targets) <= 2 * buckets + 1
 
 
-async def test_the_size_of_the_network_is_measured_soon_after_the_start() -> None:
+async def test_the_size_of_the_network_is_known_after_five_refreshes() -> None:
     async with Neighbourhood() as here:
         await here.grow(20)
         assert (await here.nodes[0].status()).network_size is None
-        await asyncio.sleep(60)
+        await asyncio.sleep(5.5 * Settings().refresh_every_s)
         for node in here.nodes:
             size = (await node.status()).network_size
             assert size is not None

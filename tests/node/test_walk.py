@@ -60,7 +60,7 @@ async def test_a_lookup_of_a_node_alone_finds_nobody() -> None:
 
 
 async def test_a_bucket_in_which_somebody_looks_something_up_is_not_refreshed() -> None:
-    calm = Settings(refresh_s=600.0, measure_after_s=9 * HOUR, republish="never")
+    calm = Settings(refresh_s=600.0, look_again_s=9 * HOUR, republish="never")
     async with Neighbourhood(settings=calm) as here:
         (puppet,) = await here.grow_puppets(1)
         node, rng = await here.start(), Random(5)

@@ -65,7 +65,7 @@ async def test_the_replicas_are_the_true_closest_and_hold_the_record() -> None:
 async def test_once_the_size_is_known_a_put_covers_the_region_three_times_at_most() -> None:
     async with Neighbourhood() as here:
         await here.grow(25)
-        await asyncio.sleep(120)
+        await asyncio.sleep(360)
         assert (await here.nodes[7].status()).network_size is not None
         for number in range(10):
             receipt = await here.nodes[7].put(b"value %d" % number)
