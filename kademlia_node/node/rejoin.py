@@ -3,8 +3,9 @@
 `Rejoining` is about ourselves: our uplink was dead, the machine slept, nobody was there when we
 knocked. `Reunion` is about a network that was cut in two: each half drops the other from its
 tables, so the table remembers whom it lost, and one of these is tried now and then. One that
-answers, or calls, is asked for our neighbours as it sees them. If it names some whom we do not
-know, it was in another network, and a walk that begins there makes one of the two.
+answers, or calls, is asked for our neighbours as it sees them. If we do not know most of these, it
+was in another network, and a walk that begins there makes one of the two. A few are no more than
+nodes that have come and gone: these are pinged.
 
 Refuses to know how a join is done (`join`) and who is kept in mind (`core.lost`). Both are chores.
 """
@@ -86,7 +87,7 @@ class Reunion:
             return Did(0)
         found = state.table.lost.take_found()
         for contact in found[: settings.lost_at_once]:
-            if not reunited and await self._knows_strangers(contact):
+            if not reunited and await self._is_in_another_network(contact):
                 sometimes(Rare.NETWORKS_REUNITED)
                 reunited = True
                 self._reunite_at = now + settings.lost_every_s  # it may have made them up
@@ -95,25 +96,33 @@ class Reunion:
         now = state.loop.time()
         if reunited or now >= self._try_at:
             self._try(settings.lost_at_once if reunited else 1)
-            self._try_at = now + self._pause_s
+            self._try_at = now + self._draw_pause_s()
         return Did(len(found))
 
-    @property
-    def _pause_s(self) -> float:
-        """Where few know each other each of them tries more often: one is enough for all."""
-        settings = self._state.settings
+    def _draw_pause_s(self) -> float:
+        """Where few know each other each of them tries more often: one is enough for all.
+
+        So it is better not to have all of them try at the same time.
+        """
+        settings, rng = self._state.settings, self._state.rng
         share = len(self._state.table) / settings.k
-        return settings.lost_every_s * min(max(share, FEW), 1.0)
+        return settings.lost_every_s * min(max(share, FEW), 1.0) * rng.uniform(0.5, 1.5)
 
     def _try(self, count: int) -> None:
         lost = self._state.table.lost
         for _ in range(min(count, len(lost))):
             contact = lost.next()
             assert contact is not None, "so many are lost"
-            self._state.exchange.send(contact, Ping(), on_done=_ignore, proved=False)
+            self._ping(contact)
 
-    async def _knows_strangers(self, contact: Contact) -> bool:
-        """Whether it names nodes that belong among our nearest, and that we do not know."""
+    def _ping(self, contact: Contact) -> None:
+        self._state.exchange.send(contact, Ping(), on_done=_ignore, proved=False)
+
+    async def _is_in_another_network(self, contact: Contact) -> bool:
+        """Whether most of those it names who belong among our nearest are unknown to us.
+
+        If only a few of them are, these are pinged.
+        """
         state, own_id, k = self._state, self._state.identity.id, self._state.settings.k
         try:
             answer = await state.exchange.ask(contact, FindNode(own_id))
@@ -122,10 +131,14 @@ class Reunion:
         assert isinstance(answer, Nodes), "the exchange lets no other answer pass"
         own, nearest = point(own_id), state.table.closest(own_id, k)
         reach = nearest[-1].point ^ own if len(nearest) == k else math.inf
-        return any(
-            one.point != own and one.id not in state.table and one.point ^ own < reach
-            for one in state.credible(answer.contacts, named_by=contact)
-        )
+        named = state.credible(answer.contacts, named_by=contact)
+        near = [one for one in named if 0 < one.point ^ own < reach]
+        strangers = [one for one in near if one.id not in state.table]
+        if len(strangers) > len(near) / 2:
+            return True
+        for one in strangers:
+            self._ping(one)
+        return False
 
 
 def _ignore(_: Response | None) -> None:

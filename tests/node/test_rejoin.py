@@ -173,24 +173,34 @@ async def test_halves_whose_nodes_restart_meanwhile_become_one_network_too() -> 
         await assert_one_network(swarm)
 
 
-async def test_one_who_comes_and_goes_and_names_strangers_has_us_walk_now_and_then_only() -> None:
+async def reunions_with_one_who_comes_and_goes(*, times: int, neighbours: bool) -> float:
+    """How often each of six nodes walks for one that names four strangers, or these and the six."""
     with counted() as rare:
         async with Neighbourhood() as here:
-            node = (await here.grow(6))[0]
-            (liar,) = await here.grow_puppets(1)
+            nodes = await here.grow(6)
+            (puppet,) = await here.grow_puppets(1)
             unknown = [here.new_identity().public_key for _ in range(4)]
-            strangers = Nodes(
-                tuple(Contact(key, Address(f"8.8.{n}.1", 4000)) for n, key in enumerate(unknown))
-            )
-            liar.answer = lambda request: strangers if isinstance(request, FindNode) else None
+            named = [Contact(key, Address(f"8.8.{n}.1", 4000)) for n, key in enumerate(unknown)]
+            if neighbours:
+                named += [contact_of(node) for node in nodes]
+            answer = Nodes(tuple(named))
+            puppet.answer = lambda request: answer if isinstance(request, FindNode) else None
             await asyncio.sleep(60)
-            for _ in range(30):
-                await liar.stop()
-                await liar.start()
+            for _ in range(times):
+                await puppet.stop()
+                await puppet.start()
                 await asyncio.sleep(20)
-            assert contact_of(liar) in node.contacts()
-    walks_each = rare[Rare.NETWORKS_REUNITED] / 6
+            assert contact_of(puppet) in nodes[0].contacts()
+    return rare[Rare.NETWORKS_REUNITED] / len(nodes)
+
+
+async def test_one_who_comes_and_goes_and_names_strangers_has_us_walk_now_and_then_only() -> None:
+    walks_each = await reunions_with_one_who_comes_and_goes(times=30, neighbours=False)
     assert 0 < walks_each <= 30 * 21 / Settings().lost_every_s + 1
+
+
+async def test_one_who_names_a_few_strangers_among_our_neighbours_has_nobody_walk() -> None:
+    assert await reunions_with_one_who_comes_and_goes(times=5, neighbours=True) == 0
 
 
 async def test_a_restart_in_the_same_network_makes_nobody_walk() -> None:
