@@ -168,7 +168,7 @@ class Settings:
     rejoin_look_s: float = 20.0  # whether our uplink is back, we have slept, or a lost peer called
     slept_s: float = 120.0  # on the wall clock, when less was to pass: look around again
     lost_max: int = 128  # contacts that fell silent and are tried again, some 200 bytes each
-    lost_every_s: float = 120.0  # one is tried, sooner if we know fewer than k: 8 bytes a second
+    lost_every_s: float = 120.0  # at most, until one is tried; sooner if we know fewer than k
     lost_at_once: int = 8  # are tried at once when one turned out to be in another network
     leave_s: float = 60.0  # for handing over what we hold when we leave for good
     farewell_s: float = 0.5  # for telling the nearest that we stop; who leaves waits `timeout_s`

@@ -106,7 +106,7 @@ class Reunion:
         """
         settings, rng = self._state.settings, self._state.rng
         share = len(self._state.table) / settings.k
-        return settings.lost_every_s * min(max(share, FEW), 1.0) * rng.uniform(0.5, 1.5)
+        return settings.lost_every_s * min(max(share, FEW), 1.0) * rng.uniform(0.5, 1.0)
 
     def _try(self, count: int) -> None:
         lost = self._state.table.lost

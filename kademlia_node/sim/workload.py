@@ -155,10 +155,13 @@ class Workload:
 
     async def _crowd(self, node: Node) -> object:
         """Many announce at once, while somebody reads: what is paged for it changes under way."""
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(CROWD):
-                tasks.create_task(self._do(self._enter, node))
-            tasks.create_task(self._do(self._find, self._pick(writes=False) or node))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(CROWD):
+                    tasks.create_task(self._do(self._enter, node))
+                tasks.create_task(self._do(self._find, self._pick(writes=False) or node))
+        except ExceptionGroup as several:
+            raise several.exceptions[0] from several
         return f"{CROWDED!r} is over"
 
     async def _enter(self, node: Node) -> object:

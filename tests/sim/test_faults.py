@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from kademlia_node.core.contact import Address
 from kademlia_node.errors import KademliaError
 from kademlia_node.net.transport import Receive
+from kademlia_node.settings import Settings
 from kademlia_node.sim import FixedLatency, SimNetwork, Swarm, run
 from kademlia_node.sim.clocks import Clock
 from kademlia_node.sim.faults import (
@@ -240,6 +241,7 @@ async def test_a_swarm_in_chaos_is_whole_again_when_the_plan_is_over() -> None:
                 written.append(number)
                 await asyncio.sleep(10.0)
         assert len(written) >= 6
+        await asyncio.sleep(2 * Settings().strike_backoff_s)  # then the silent ones are asked again
         for number in written:
             reader = swarm.nodes[number - 1]
             assert await reader.get(f"n{number}") == b"written in chaos"
