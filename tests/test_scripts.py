@@ -142,6 +142,23 @@ def test_records_that_stay_where_they_are_are_not_copied() -> None:
     assert (told["records"], told["found"], told["missed"]) == (20, 1.0, 0)
 
 
+def test_a_soak_tells_what_a_running_node_takes() -> None:
+    sizes = ("--nodes=16", "--records=20", "--hours=2", "--samples=2", "--settle=10")
+    told = figures("simulation", "soak", *sizes, "--churn=1200")
+    assert (told["records"], told["found"], told["gone_shown"]) == (20, 1.0, 0)
+    first, last = told["looks"]
+    assert (first["after_h"], last["after_h"]) == (1, 2)
+    for look in (first, last):
+        assert 5 < look["running"] <= 16
+        assert 1 <= look["tasks"] < 10
+        assert 3 < look["timers"] < 30
+        assert 3 < look["peers"] < 16
+        assert 0 < look["sessions"] < 30
+        assert 20 * 5 <= look["records_held"] * look["running"] <= 20 * 16
+        assert look["rss_mib"] > 10
+        assert look["objects"] > 10_000
+
+
 def test_copies_come_back_after_nodes_were_killed() -> None:
     sizes = ("--nodes=20", "--records=30", "--settle=10", "--latency=lan")
     told = figures("simulation", "kill", *sizes, "--share=0.4", "--copies=4")

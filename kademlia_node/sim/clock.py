@@ -66,6 +66,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Virtual seconds since the loop was made."""
         return self._now
 
+    @property
+    def timers(self) -> int:
+        """How many are set."""
+        return sum(not timer.cancelled() for timer in self._scheduled)
+
     def run_in_executor(self, _executor: object, func: object, *_args: object) -> NoReturn:
         """Refuse: a thread finishes when it likes (`to_thread` and `getaddrinfo` end here too)."""
         raise RuntimeError(f"no threads under virtual time: {func!r} asked for one")

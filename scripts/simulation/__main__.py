@@ -9,6 +9,7 @@ from scripts.simulation.disasters import cold, kill, seedless, split
 from scripts.simulation.life import live
 from scripts.simulation.lookups import lookups
 from scripts.simulation.records import topic, values
+from scripts.simulation.soak import soak
 from scripts.simulation.steady import steady
 from scripts.simulation.upkeep import upkeep
 
@@ -46,6 +47,7 @@ for command in (
     cold,
     split,
     seedless,
+    soak,
 ):
     main.add_command(command)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 
@@ -11,7 +12,7 @@ import click
 
 from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm, survey
-from scripts.simulation.weather import Figures, Weather, loss_option, simulate, weather_options
+from scripts.simulation.weather import Figures, Weather, loss_option, say, simulate, weather_options
 
 
 @click.command(short_help="How good and fast lookups are, at one loss or several.")
@@ -42,6 +43,7 @@ def lookups(
                 await asyncio.sleep(weather.settle_s)
             result = await survey(swarm, count=count, rng=rng, at_once=at_once)
             surveys.append({"loss": loss, **asdict(result)})
+            say(f"{count} lookups at a loss of {loss}, {time.process_time():.0f} s of CPU")
         return {"session_seeding": session_seeding, "surveys": surveys}
 
     simulate(

@@ -92,6 +92,17 @@ async def test_cancelled_timers_do_not_move_the_clock() -> None:
     assert now() == 1000.0
 
 
+async def test_timers_that_are_set_are_counted() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    before = loop.timers
+    first, second = (loop.call_later(delay, print) for delay in (1.0, 2.0))
+    assert loop.timers == before + 2
+    first.cancel()
+    assert loop.timers == before + 1
+    second.cancel()
+
+
 async def test_wait_for_gives_up_at_its_moment() -> None:
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.Event().wait(), 2.5)
