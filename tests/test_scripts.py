@@ -151,7 +151,7 @@ def test_a_soak_tells_what_a_running_node_takes() -> None:
     for look in (first, last):
         assert 5 < look["running"] <= 16
         assert 1 <= look["tasks"] < 10
-        assert 3 < look["timers"] < 30
+        assert 1 <= look["timers"] < 30
         assert 3 < look["peers"] < 16
         assert 0 < look["sessions"] < 30
         assert 20 * 5 <= look["records_held"] * look["running"] <= 20 * 16
