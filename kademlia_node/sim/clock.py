@@ -2,8 +2,7 @@
 
 Whenever nothing is ready to run, the clock moves exactly to the moment of the next timer. It knows
 no wall clock, no thread and no socket, so a run depends on nothing but the program: same program,
-same seeds, same order of events. Timers of one and the same moment run in an order that is fixed,
-but not first come, first served.
+same seeds, same order of events. Timers of one moment run in the order in which they were set.
 
 Drive it with `run(main())`, or give `VirtualLoop` to `asyncio.Runner` as its loop factory.
 """
@@ -12,13 +11,17 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import math
+import heapq
 import selectors
+from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Final, NoReturn, TypeVar
+from contextvars import Context
+from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 TURNS_MAX = 1_000_000  # of the loop at one moment; a swarm of ten thousand takes some hundreds
+CANCELLED_MIN: Final = 100  # fewer cancelled timers are not worth a look at all
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # A thousand nodes are millions of objects that stay, and nodes at work leave no cycles behind. With
 # Python's own numbers (700, 10, 10) a sixth of all time goes into walks over them in vain.
@@ -43,6 +46,10 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         gc.set_threshold(*usual)
 
 
+class _Timer(asyncio.TimerHandle):
+    is_waiting = True  # for its turn
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """A loop that never waits; `time()` starts at 0.0 seconds and is moved by timers alone.
 
@@ -52,15 +59,17 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     ends the run instead of a log line.
     """
 
-    _scheduled: list[asyncio.TimerHandle]  # the heap of timers of BaseEventLoop
-    _clock_resolution: float  # timers less than this ahead of the clock are due
+    _ready: deque[asyncio.Handle]  # of BaseEventLoop: what runs in the next turn
+    _stopping: bool
 
     def __init__(self) -> None:
         self._now = 0.0
         self._escaped: BaseException | None = None
         self._turns = 0  # since the clock moved
-        super().__init__(_NeverWaits(self._before_turn))
-        self._clock_resolution = math.ulp(0.0)
+        self._timers: list[tuple[float, int, _Timer]] = []  # a heap
+        self._timers_ever = 0
+        self._timers_cancelled = 0  # of those in the heap
+        super().__init__(_NoSockets())
 
     def time(self) -> float:
         """Virtual seconds since the loop was made."""
@@ -69,7 +78,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     @property
     def timers(self) -> int:
         """How many are set."""
-        return sum(not timer.cancelled() for timer in self._scheduled)
+        return len(self._timers) - self._timers_cancelled
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[*Ts], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Have it called at this moment, after all that are to be called then already."""
+        timer = _Timer(when, callback, args, self, context)
+        self._timers_ever += 1
+        heapq.heappush(self._timers, (when, self._timers_ever, timer))
+        return timer
+
+    def _timer_handle_cancelled(self, timer: _Timer) -> None:
+        """A timer tells that it was cancelled; those that have had their turn do so, too."""
+        self._timers_cancelled += timer.is_waiting
 
     def run_in_executor(self, _executor: object, func: object, *_args: object) -> NoReturn:
         """Refuse: a thread finishes when it likes (`to_thread` and `getaddrinfo` end here too)."""
@@ -81,38 +107,54 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if "handle" in context:
             self._escaped = context.get("exception")
 
-    def _before_turn(self, timeout: float | None) -> None:
-        """Stand in for the wait of the selector: 0 is "something is ready", None "for ever"."""
+    def _run_once(self) -> None:
+        """One turn, in the place of BaseEventLoop's, which asks a selector and knows time by it."""
         if self._escaped is not None:
             escaped, self._escaped = self._escaped, None
             raise escaped
-        if timeout is None:
+        self._forget_cancelled()
+        self._move_clock()
+        ready, timers = self._ready, self._timers
+        while timers and timers[0][0] <= self._now:
+            timer = heapq.heappop(timers)[2]
+            timer.is_waiting = False
+            self._timers_cancelled -= timer.cancelled()
+            ready.append(timer)
+        for _ in range(len(ready)):  # what these make ready has its turn after this one
+            handle = ready.popleft()
+            if not handle.cancelled():
+                handle._run()  # noqa: SLF001  # as BaseEventLoop does
+
+    def _forget_cancelled(self) -> None:
+        """A cancelled timer must not move the clock, nor many of them fill the heap."""
+        timers = self._timers
+        while timers and timers[0][2].cancelled():
+            heapq.heappop(timers)
+            self._timers_cancelled -= 1
+        if self._timers_cancelled > max(CANCELLED_MIN, len(timers) // 2):
+            self._timers = [entry for entry in timers if not entry[2].cancelled()]
+            heapq.heapify(self._timers)
+            self._timers_cancelled = 0
+
+    def _move_clock(self) -> None:
+        """If nothing is ready, it is the time of the next timer."""
+        if self._ready or self._stopping or (self._timers and self._timers[0][0] <= self._now):
+            self._turns += 1
+            if self._turns > TURNS_MAX:
+                raise RuntimeError(f"time stands still: {TURNS_MAX} turns at {self._now:.3f} s")
+        elif self._timers:
+            self._turns = 0
+            self._now = self._timers[0][0]
+        else:
             tasks = sorted(repr(task) for task in asyncio.all_tasks(self))
             raise RuntimeError("\n  ".join(["deadlock: no timer is set, all tasks wait:", *tasks]))
-        self._turns += 1
-        if self._turns > TURNS_MAX:
-            raise RuntimeError(f"time stands still: {TURNS_MAX} turns at {self._now:.3f} s")
-        if timeout > 0.0:
-            self._turns = 0
-            # Not `+= timeout`: rounding, and the loop's own limit of a day, would miss the moment.
-            self._now = self._scheduled[0].when()
-            # The loop runs timers *before* now + resolution. A fixed nanosecond is too coarse for
-            # exactness at first and rounds away after some months, when the loop would spin.
-            self._clock_resolution = math.ulp(self._now)
 
 
-class _NeverWaits(selectors.SelectSelector):
-    """A selector that sees no events; it lets its loop decide what the time is instead."""
-
-    def __init__(self, before_turn: Callable[[float | None], None]) -> None:
-        super().__init__()
-        self._before_turn = before_turn
+class _NoSockets(selectors.SelectSelector):
+    """A selector that takes nothing but the pipe by which its loop would wake itself."""
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        if len(self.get_map()) > 0:  # the first is the pipe by which the loop wakes itself
+        """Refuse all but the first."""
+        if len(self.get_map()) > 0:
             raise RuntimeError("no sockets under virtual time: use a SimNetwork")
         return super().register(fileobj, events, data)
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        self._before_turn(timeout)
-        return []

@@ -30,9 +30,8 @@ from kademlia_node.core.record import make_blob
 from kademlia_node.core.session import Session
 from kademlia_node.errors import NoAnswer, PeerRefused
 from kademlia_node.net.exchange import Exchange
-from kademlia_node.sim import FixedLatency
+from kademlia_node.sim import FixedLatency, VirtualLoop
 from tests.net.peers import NETWORK, RTT_S, SETTINGS, Outcome, Peer, World, polite, settings
-from tests.net.test_attempts import CountingLoop
 
 ID = bytes(32)
 BLOB = make_blob(b"blue", expires=2_000_000_000)
@@ -524,24 +523,18 @@ async def test_slowness_is_told_once_even_over_a_handshake_and_two_sessions() ->
     assert outcome.slow == 1
 
 
-def test_one_timer_of_the_loop_serves_any_number_of_requests() -> None:
-    async def main() -> int:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, CountingLoop)
-        world = World()
-        alice = await world.open()
-        outcomes = [
-            alice.send(Contact(b"\x01" * 32, Address(f"9.9.{host}.9", 9)), Ping())
-            for host in range(200)
-        ]
-        await asyncio.sleep(0.3)  # all INITs have arrived nowhere by now
-        armed = loop.armed
-        await asyncio.sleep(10.0)
-        assert all(outcome.answers == [None] for outcome in outcomes)
-        return armed
-
-    with asyncio.Runner(loop_factory=CountingLoop) as runner:
-        assert runner.run(main()) == 1
+async def test_one_timer_of_the_loop_serves_any_number_of_requests() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    alice, before = await World().open(), loop.timers
+    outcomes = [
+        alice.send(Contact(b"\x01" * 32, Address(f"9.9.{host}.9", 9)), Ping())
+        for host in range(200)
+    ]
+    await asyncio.sleep(0.3)  # all INITs have arrived nowhere by now
+    assert loop.timers == before + 1
+    await asyncio.sleep(10.0)
+    assert all(outcome.answers == [None] for outcome in outcomes)
 
 
 # --- What is learnt on the way --------------------------------------------------------------------

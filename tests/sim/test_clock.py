@@ -96,11 +96,29 @@ async def test_timers_that_are_set_are_counted() -> None:
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualLoop)
     before = loop.timers
-    first, second = (loop.call_later(delay, print) for delay in (1.0, 2.0))
+    first, second = (loop.call_later(delay, int) for delay in (1.0, 2.0))
     assert loop.timers == before + 2
     first.cancel()
     assert loop.timers == before + 1
-    second.cancel()
+    await asyncio.sleep(3.0)
+    assert loop.timers == before
+    second.cancel()  # after its turn
+    many = [loop.call_later(9.0, pytest.fail) for _ in range(1000)]
+    assert loop.timers == before + 1000
+    for timer in many:
+        timer.cancel()
+    assert loop.timers == before
+    await asyncio.sleep(1.0)
+    assert loop.timers == before
+
+
+async def test_timers_of_one_moment_run_in_the_order_in_which_they_were_set() -> None:
+    order: list[int] = []
+    loop = asyncio.get_running_loop()
+    for number in range(50):
+        loop.call_at(5.0, order.append, number)
+    await asyncio.sleep(5.0)
+    assert order == list(range(50))
 
 
 async def test_wait_for_gives_up_at_its_moment() -> None:
