@@ -19,11 +19,12 @@ store wait for the next start. A node that was started again is a new object, at
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from functools import partial
 from heapq import nsmallest
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.identity import Identity
@@ -50,6 +51,7 @@ from kademlia_node.store.memory import MemoryStore
 SECRET = b"a swarm is a private network, ok"
 JOINING_AT_ONCE = 8
 MEMBERS_PER_NEWCOMER = 16  # in a large swarm more join at once, each through another member
+REMAINS_MIN: Final = 100  # nodes that have ended; fewer are left to Python
 
 
 class Swarm:
@@ -97,6 +99,7 @@ class Swarm:
             self.commons_key = Identity.commons(self._agreement, suite=self._suite).public_key
         self.network = SimNetwork(rng=random.Random(self._rng.getrandbits(64)), **weather)
         self.nodes: list[Node] = []
+        self._remains = 0  # of nodes that have ended: cycles of objects, half a megabyte each
 
     async def __aenter__(self) -> Self:
         await self.grow(self._size)
@@ -378,6 +381,10 @@ class Swarm:
         machine.up_since, machine.down_since = None, _now()
         node = self.nodes[machine.number]
         machine.memory = node.memory()
+        self._remains += 1
+        if self._remains >= max(REMAINS_MIN, len(self._machines) // 4):
+            gc.collect()
+            self._remains = 0
         return node
 
 

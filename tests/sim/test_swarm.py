@@ -1,6 +1,7 @@
 """Many nodes at once: is what they find the truth, and is a run the same run every time?"""
 
 import asyncio
+import gc
 import json
 import os
 import random
@@ -13,9 +14,11 @@ import pytest
 
 import kademlia_node.sim
 from kademlia_node import Address, Contact, Node, NotRunning
+from kademlia_node.core.routing import RoutingTable
 from kademlia_node.errors import NoAnswer
 from kademlia_node.sim import FixedLatency, Swarm, survey
 from kademlia_node.sim.survey import Judged, judged_lookup, summary
+from kademlia_node.sim.swarm import REMAINS_MIN
 
 ROOT = Path(__file__).parents[2]
 
@@ -146,6 +149,23 @@ async def test_a_restart_that_is_cancelled_can_be_tried_again() -> None:
             async with asyncio.timeout(0.01):
                 await swarm.restart(swarm.nodes[1])
         assert await swarm.restart(swarm.nodes[1]) in swarm.alive
+
+
+async def test_nodes_that_have_ended_take_no_memory_for_long() -> None:
+    def tables() -> int:
+        return sum(isinstance(thing, RoutingTable) for thing in gc.get_objects())
+
+    async with Swarm(nodes=2, seed=1) as swarm:
+        gc.collect()
+        before = tables()
+        gc.disable()
+        try:
+            for _ in range(REMAINS_MIN):
+                await swarm.crash(swarm.nodes[0])
+                await swarm.restart(swarm.nodes[0])
+            assert tables() <= before + 1
+        finally:
+            gc.enable()
 
 
 async def test_who_holds_only_a_tombstone_holds_no_value() -> None:
