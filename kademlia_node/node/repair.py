@@ -1,11 +1,11 @@
 """Repair by difference: each holder learns from its neighbours what it lacks (`core.digest`).
 
 In place of the paper's hourly republication (section 2.3), whose cost follows what is held, this
-one's follows what has changed. Now and then one of the `2 x copies` nearest nodes is asked for its
-digests of our region; where they differ from ours, we pull what we should hold and do not. So the
-copies come back after holders were lost, and a newcomer gets what it is responsible for, with
-nobody pushing. Rounds follow each other quickly until each neighbour was asked, when we have just
-started or a neighbour has gone: what was not ours before may be now. A newcomer is asked soon, too.
+one's follows what has changed. Now and then one of our neighbours is asked for its digests of our
+region; where they differ from ours, we pull what we should hold and do not. So the copies come back
+after holders were lost, and a newcomer gets what it is responsible for, with nobody pushing. Rounds
+follow each other quickly until each neighbour was asked, when we have just started or a neighbour
+has gone: what was not ours before may be now. A newcomer is asked soon, too.
 
 Refuses to know how a key is copied (`copying`) and when chores run. Driven by `repair`, a chore; a
 round goes on behind it, so that a slow neighbour holds up no other chore.
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.digest import Reconciled, Reconciliation
-from kademlia_node.core.ids import distance, point
+from kademlia_node.core.ids import distance, point, shared_bits
 from kademlia_node.core.message import Digest, Digests
 from kademlia_node.core.replica import expected_radius
 from kademlia_node.errors import NoAnswer, PeerRefused
@@ -29,7 +29,7 @@ from kademlia_node.node.state import NodeState
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import ID_BITS
 
-NEIGHBOURS = 2  # times copies: who shares keys with us; those in between may miss some
+NEAREST = 2  # times copies: who shares most keys with us; those in between may miss some
 ROUNDS_MAX = 16  # that follow each other quickly, with one neighbour that always has more
 DIGIT_BITS = 4
 KEYS_PER_STEP = 64  # judged between two looks at the event loop
@@ -41,9 +41,8 @@ class Repairer:
     def __init__(self, state: NodeState) -> None:
         self._state = state
         self._reconciled = Reconciled(state.settings.repair_reconciled_max)
-        self._near: list[Contact] = []  # as of the last look, nearest first
-        self._region = self._find_region()
-        self._size = state.size.estimate  # as of the last look, too
+        self._near: list[Contact] = []  # as of the last look
+        self._region = self._find_region([])
         self._to_ask: set[bytes] = set()  # IDs of those who may have news
         self._asked_at: dict[bytes, float] = {}
         self._in_a_row: Counter[bytes] = Counter()  # rounds with one who had more to tell
@@ -65,14 +64,11 @@ class Repairer:
 
     def _look_around(self) -> None:
         """See who has come, and who has gone: whose share may be ours now."""
-        own_id, count = self._state.identity.id, NEIGHBOURS * self._state.network.copies
-        before, self._near = self._near, self._state.table.closest(own_id, count)
+        live = [contact for contact, _, _ in self._state.table.live()]
+        has_widened = self._has_widened(live)
+        before, self._near = self._near, self._neighbours(live)
         known, here = {peer.id for peer in before}, {peer.id for peer in self._near}
-        reach = distance(self._near[-1].id, own_id) if len(self._near) == count else 1 << ID_BITS
-        gone = any(one not in here and distance(one, own_id) < reach for one in known)
-        size_before, self._size = self._size, self._state.size.estimate
-        is_news = known != here or self._size != size_before
-        if gone or (is_news and self._has_widened()):
+        if has_widened or not known <= {contact.id for contact in live}:
             self._reconciled.clear()
             self._to_ask = here
         else:
@@ -80,20 +76,38 @@ class Repairer:
         self._asked_at = {one: at for one, at in self._asked_at.items() if one in here}
         self._in_a_row &= Counter(dict.fromkeys(here, ROUNDS_MAX))
 
-    def _has_widened(self) -> bool:
+    def _neighbours(self, live: Sequence[Contact]) -> list[Contact]:
+        """Our nearest, and all of each branch of our region that has fewer nodes than `copies`.
+
+        Its keys are ours as well as theirs, however many are nearer to us.
+        """
+        state = self._state
+        own_id, copies = state.identity.id, state.network.copies
+        branches: dict[int, list[Contact]] = {}
+        for contact in live:
+            branches.setdefault(shared_bits(contact.id, own_id), []).append(contact)
+        thin = [
+            contact
+            for bits, branch in branches.items()
+            if bits >= self._region.bits and len(branch) < copies
+            for contact in branch
+        ]
+        return list(dict.fromkeys([*state.table.closest(own_id, NEAREST * copies), *thin]))
+
+    def _has_widened(self, live: Sequence[Contact]) -> bool:
         """Look at our region again; one a bit too wide is kept, lest it goes to and fro."""
-        found, bits = self._find_region(), self._region.bits
+        found, bits = self._find_region(live), self._region.bits
         if not bits <= found.bits <= bits + 1:
             self._region = found
         return found.bits < bits
 
-    def _find_region(self) -> Region:
-        table, own_id = self._state.table, self._state.identity.id
+    def _find_region(self, live: Sequence[Contact]) -> Region:
+        state = self._state
         return region_of(
-            own_id,
-            [contact for contact, _, _ in table.live()],
-            copies=self._state.network.copies,
-            network_size=self._state.size.estimate,
+            state.identity.id,
+            live,
+            copies=state.network.copies,
+            network_size=state.size.estimate,
         )
 
     def _next(self) -> Contact | None:

@@ -204,7 +204,7 @@ async def test_one_who_names_a_few_strangers_among_our_neighbours_has_nobody_wal
 
 
 async def test_a_restart_in_the_same_network_makes_nobody_walk() -> None:
-    async with Swarm(nodes=12, seed=5) as swarm:
+    async with Swarm(nodes=12, seed=5, settings=Settings(refresh_s=9 * HOUR)) as swarm:
         await asyncio.sleep(300)
         gone = swarm.nodes[3]
         await swarm.crash(gone)

@@ -435,3 +435,29 @@ def test_a_region_meets_the_prefixes_that_it_shares_keys_with() -> None:
 
 def test_alone_everything_may_be_ours() -> None:
     assert region_of(bytes(32), [], copies=5, network_size=None) == Region(bytes(32), 0)
+
+
+# --- Those who are near a key, but not near each other --------------------------------------------
+
+
+def identity_with(here: Neighbourhood, first_bits: str) -> Identity:
+    """A new one whose ID begins so."""
+    while True:
+        identity = here.new_identity()
+        if f"{identity.id[0]:08b}".startswith(first_bits):
+            return identity
+
+
+async def test_who_becomes_responsible_for_keys_of_a_thin_branch_gets_them_from_there() -> None:
+    """Its nearest all are on its own side, and hold nothing of it."""
+    async with Neighbourhood(settings=CALM) as here:
+        few = [await here.start(identity=identity_with(here, "1")) for _ in range(COPIES)]
+        many = [await here.start(identity=identity_with(here, "0")) for _ in range(4 * COPIES)]
+        await asyncio.sleep(HOUR)
+        receipts = [await few[0].put(b"%d" % number) for number in range(100)]
+        thin = [receipt.key for receipt in receipts if receipt.key.digest[0] >= 0x80]
+        here.sim.unplug(few[-1].address)
+        await asyncio.sleep(2 * HOUR)
+        for key in thin:
+            fifth = nearest(key, many)[0]
+            assert await here.store_of(fifth).get(key.digest, wall=here.sim.wall(), limit=1)
