@@ -151,6 +151,15 @@ async def test_a_restart_that_is_cancelled_can_be_tried_again() -> None:
         assert await swarm.restart(swarm.nodes[1]) in swarm.alive
 
 
+async def test_a_swarm_ends_at_once_and_without_a_word() -> None:
+    loop = asyncio.get_running_loop()
+    async with Swarm(nodes=12, seed=1) as swarm:
+        await asyncio.sleep(60)
+        ended, sent = loop.time(), swarm.network.sent.datagrams
+    assert loop.time() - ended < 1.0
+    assert swarm.network.sent.datagrams == sent
+
+
 async def test_nodes_that_have_ended_take_no_memory_for_long() -> None:
     def tables() -> int:
         return sum(isinstance(thing, RoutingTable) for thing in gc.get_objects())
