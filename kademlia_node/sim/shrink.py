@@ -57,7 +57,7 @@ TINY: Final[Mapping[str, tuple[Any, ...]]] = {
     "busy_pause_s": (0.1,),
     "chunks_per_request": (1, 2),
     "offer_silence_s": (0.5, 1.0),
-    "chunk_misses_per_s": (4.0, 20.0),
+    "chunk_misses_per_s": (8.0, 20.0),  # a value of 16 KiB in two seconds
     "contents_cache_bytes": (8192,),  # what does not fit is given all the same
     "contents_age_s": (0.2, 5.0),
     "snapshot_max_age_s": (1.0, 5.0),

@@ -25,7 +25,7 @@ from kademlia_node.sim.swarm import Swarm
 NAMES: Final = 12
 TOPICS: Final = 3
 SLOTS: Final = 2
-LONG_SHARE: Final = 0.1  # of the values; they are pulled chunk by chunk
+LONG_SHARE: Final = 0.3  # of the values; they are pulled chunk by chunk
 LONG_BYTES_MAX: Final = 16384
 READS: Final = (None, None, 1, 4)  # how many holders have to agree
 SHORT_BYTES_MAX: Final = 300
@@ -86,10 +86,10 @@ class Workload:
             (self._set_own, 10),
             (self._swap, 5),
             (self._announce, 15),
-            (self._withdraw, 5),
+            (self._withdraw, 8),
             (self._retract, 5),
             (self._crowd, 2),
-            (self._get, 25),
+            (self._get, 35),
             (self._lookup, 5),
         ]
 

@@ -65,10 +65,12 @@ class LengthLiar(Striker):
         return Chunked(content[start : start + CHUNK_BYTES] or None)
 
     def altered(self, request: Request, honest: Response) -> Response:
-        """A true answer, but for the lengths in it."""
+        """A true answer, but for the lengths in it; or true, to lie about the value afterwards."""
         rng = self.gang.rng
         match honest:
-            case Values(contacts, count, snapshot, items) if isinstance(request, FindValue):
+            case Values(contacts, count, snapshot, items) if (
+                isinstance(request, FindValue) and rng.random() < 0.5
+            ):
                 return Values(
                     contacts[:CONTACTS_WITH_VALUE_MIN],  # room for what is added
                     count + rng.randint(1, 1000),
@@ -78,9 +80,11 @@ class LengthLiar(Striker):
                     ),
                     tuple(self._mismeasured(item) for item in items[:1]),
                 )
-            case Chunked(data=bytes(data)):
-                cut = data[: rng.randint(0, len(data))]
-                return Chunked(cut if rng.random() < 0.5 else data.ljust(CHUNK_BYTES, b"\0"))
+            case Chunked(data=bytes(data)) if data:
+                has_room = len(data) < CHUNK_BYTES
+                if has_room and rng.random() < 0.5:
+                    return Chunked(data.ljust(CHUNK_BYTES, b"\0"))
+                return Chunked(data[: rng.randrange(len(data))])
         return honest
 
     def _mismeasured(self, item: Item) -> Item:
