@@ -142,7 +142,7 @@ class Settings:
     region_copies_factor: int = 3  # a put reaches at most this many times `copies` nodes
 
     # Chores
-    look_again_s: float = 30.0  # at our neighbours, after the start; others joined meanwhile
+    look_again_s: float = 30.0  # after the start we look around again, and are probed first
     refresh_s: float = 3600.0  # Kademlia, section 2.3
     refresh_every_s: float = 60.0  # one stale bucket at a time: waking up makes no burst
     probe_calls_per_s: float = 1.0  # INITs that we send to strangers for others, in all
@@ -168,7 +168,7 @@ class Settings:
     rejoin_look_s: float = 20.0  # whether our uplink is back, we have slept, or a lost peer called
     slept_s: float = 120.0  # on the wall clock, when less was to pass: look around again
     lost_max: int = 128  # contacts that fell silent and are tried again, some 200 bytes each
-    lost_every_s: float = 120.0  # at most, until one is tried; sooner if we know fewer than k
+    lost_every_s: float = 120.0  # longest pause until one is tried; less if we know fewer than k
     lost_at_once: int = 8  # are tried at once when one turned out to be in another network
     leave_s: float = 60.0  # for handing over what we hold when we leave for good
     farewell_s: float = 0.5  # for telling the nearest that we stop; who leaves waits `timeout_s`
@@ -179,7 +179,7 @@ class Settings:
     renew_pause_s: float = 1.0  # and other chores have their turn
     renew_retry_s: float = 300.0  # a renewal that nobody took is tried again
     republish: Republish = "difference"  # how holders keep copies up
-    repair_every_s: float = 60.0  # one neighbour is asked what it holds; twice copies take turns
+    repair_every_s: float = 60.0  # one neighbour is asked what it holds; they take turns
     repair_brisk_s: float = 5.0  # the same, while the neighbourhood has news
     repair_requests_max: int = 64  # DIGESTs in one round; the next ones go on from there
     repair_pulls_max: int = 256  # keys pulled in one round, some 300 KB unless values are long

@@ -155,7 +155,7 @@ def test_a_soak_tells_what_a_running_node_takes() -> None:
         assert 3 < look["peers"] < 16
         assert 0 < look["sessions"] < 30
         assert 20 * 5 <= look["records_held"] * look["running"] <= 20 * 16
-        assert look["rss_mib"] > 10
+        assert look["rss_now_mib"] > 10
         assert look["objects"] > 10_000
 
 

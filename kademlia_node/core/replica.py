@@ -27,7 +27,9 @@ ESTIMATES_MAX = 31  # the median of so many errs by about 5 %; older ones are fo
 
 
 class NetworkSize:
-    """Estimates how many nodes there are from how close the closest are to random targets.
+    """Estimates how many nodes there are from how close the closest are to targets of refreshes.
+
+    Such a target is a random ID of one bucket: those of deep buckets are in our neighbourhood.
 
     Of N uniform nodes the k-th closest to a point is at distance d with E[(k - 1) / d] = N / 2^256,
     exactly and for every N >= k, so one finished lookup gives an unbiased estimate that errs by
@@ -41,7 +43,7 @@ class NetworkSize:
         self._restored: float | None = None
 
     def on_lookup(self, target: bytes, closest: Sequence[Contact]) -> None:
-        """Learn from a finished lookup of a random target: the closest nodes, nearest first.
+        """Learn from a finished lookup of a refresh: the closest nodes, nearest first.
 
         Fewer than k of them means that the lookup found the whole network. One tells nothing.
         """

@@ -107,7 +107,8 @@ class Joiner:
     async def look_around(self) -> None:
         """Look up ourselves: our neighbours learn of us and we of them (Kademlia, section 2.3).
 
-        To be done again: whoever was silent may not know us yet, nor we them.
+        Done again after `look_again_s`, and then every `refresh_s`: whoever was silent may not know
+        us yet, nor we them.
         """
         own = self._state.identity.id
         await Walk(self._state, own, FindNode(own)).run()

@@ -3,7 +3,7 @@
 `Rejoining` is about ourselves: our uplink was dead, the machine slept, nobody was there when we
 knocked. `Reunion` is about a network that was cut in two: each half drops the other from its
 tables, so the table remembers whom it lost, and one of these is tried now and then. One that
-answers, or calls, is asked for our neighbours as it sees them. If we do not know most of these, it
+answers, or calls, is asked for our neighbours as it sees them. If most of these are unknown, it
 was in another network, and a walk that begins there makes one of the two. A few are no more than
 nodes that have come and gone: these are pinged.
 
@@ -13,6 +13,7 @@ Refuses to know how a join is done (`join`) and who is kept in mind (`core.lost`
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Final
 
 from kademlia_node.core.contact import Contact
@@ -78,6 +79,7 @@ class Reunion:
         self._state = state
         self._try_at = 0.0
         self._reunite_at = 0.0
+        self._meet_at = 0.0
 
     async def do(self) -> Did:
         """Tells how many lost ones were heard since the last time."""
@@ -90,7 +92,7 @@ class Reunion:
             if not reunited and await self._is_in_another_network(contact):
                 sometimes(Rare.NETWORKS_REUNITED)
                 reunited = True
-                self._reunite_at = now + settings.lost_every_s  # it may have made them up
+                self._reunite_at = now + settings.lost_every_s  # it may have lied
                 own = state.identity.id
                 await Walk(state, own, FindNode(own), seeds=[contact]).run()
         now = state.loop.time()
@@ -100,10 +102,7 @@ class Reunion:
         return Did(len(found))
 
     def _draw_pause_s(self) -> float:
-        """Where few know each other each of them tries more often: one is enough for all.
-
-        So it is better not to have all of them try at the same time.
-        """
+        """Random, lest all who started together try at once; shorter where few try for all."""
         settings, rng = self._state.settings, self._state.rng
         share = len(self._state.table) / settings.k
         return settings.lost_every_s * min(max(share, FEW), 1.0) * rng.uniform(0.5, 1.0)
@@ -121,7 +120,7 @@ class Reunion:
     async def _is_in_another_network(self, contact: Contact) -> bool:
         """Whether most of those it names who belong among our nearest are unknown to us.
 
-        If only a few of them are, these are pinged.
+        If only a few of them are, we meet these.
         """
         state, own_id, k = self._state, self._state.identity.id, self._state.settings.k
         try:
@@ -136,9 +135,16 @@ class Reunion:
         strangers = [one for one in near if one.id not in state.table]
         if len(strangers) > len(near) / 2:
             return True
-        for one in strangers:
-            self._ping(one)
+        self._meet(strangers[: state.settings.lost_at_once])
         return False
+
+    def _meet(self, strangers: Sequence[Contact]) -> None:
+        """Ping them, but not often: whoever named them may only want us to."""
+        now = self._state.loop.time()
+        if strangers and now >= self._meet_at:
+            self._meet_at = now + self._state.settings.lost_every_s
+            for one in strangers:
+                self._ping(one)
 
 
 def _ignore(_: Response | None) -> None:

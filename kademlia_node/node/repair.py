@@ -42,7 +42,8 @@ class Repairer:
         self._state = state
         self._reconciled = Reconciled(state.settings.repair_reconciled_max)
         self._near: list[Contact] = []  # as of the last look
-        self._region = self._find_region([])
+        self._in_region: set[bytes] = set()  # IDs of all who were live there, as of the last look
+        self._region = Region(state.identity.id, bits=0)  # everything, until the first look
         self._to_ask: set[bytes] = set()  # IDs of those who may have news
         self._asked_at: dict[bytes, float] = {}
         self._in_a_row: Counter[bytes] = Counter()  # rounds with one who had more to tell
@@ -54,7 +55,7 @@ class Repairer:
         if not self._state.is_server:
             return None
         if not self._is_under_way:
-            self._look_around()
+            self._update_neighbours()
             if (peer := self._next()) is not None:
                 self._is_under_way = True
                 self._state.background.start(self._round(peer))
@@ -62,13 +63,15 @@ class Repairer:
 
     # --- Whom to ask ------------------------------------------------------------------------------
 
-    def _look_around(self) -> None:
+    def _update_neighbours(self) -> None:
         """See who has come, and who has gone: whose share may be ours now."""
         live = [contact for contact, _, _ in self._state.table.live()]
-        has_widened = self._has_widened(live)
+        has_widened = self._update_region(live)
         before, self._near = self._near, self._neighbours(live)
         known, here = {peer.id for peer in before}, {peer.id for peer in self._near}
-        if has_widened or not known <= {contact.id for contact in live}:
+        gone = (known | self._in_region) - {contact.id for contact in live}
+        self._in_region = {contact.id for contact in live if self._region.covers(contact.id)}
+        if has_widened or gone:
             self._reconciled.clear()
             self._to_ask = here
         else:
@@ -77,38 +80,35 @@ class Repairer:
         self._in_a_row &= Counter(dict.fromkeys(here, ROUNDS_MAX))
 
     def _neighbours(self, live: Sequence[Contact]) -> list[Contact]:
-        """Our nearest, and all of each branch of our region that has fewer nodes than `copies`.
+        """Our nearest, and all nodes of each subtree of our region that has fewer than `copies`.
 
-        Its keys are ours as well as theirs, however many are nearer to us.
+        Nodes outside of such a subtree hold its keys as well, and we may be one of them.
         """
         state = self._state
         own_id, copies = state.identity.id, state.network.copies
-        branches: dict[int, list[Contact]] = {}
+        subtrees: dict[int, list[Contact]] = {}
         for contact in live:
-            branches.setdefault(shared_bits(contact.id, own_id), []).append(contact)
+            subtrees.setdefault(shared_bits(contact.id, own_id), []).append(contact)
         thin = [
             contact
-            for bits, branch in branches.items()
-            if bits >= self._region.bits and len(branch) < copies
-            for contact in branch
+            for bits, subtree in subtrees.items()
+            if bits >= self._region.bits and len(subtree) < copies
+            for contact in subtree
         ]
         return list(dict.fromkeys([*state.table.closest(own_id, NEAREST * copies), *thin]))
 
-    def _has_widened(self, live: Sequence[Contact]) -> bool:
-        """Look at our region again; one a bit too wide is kept, lest it goes to and fro."""
-        found, bits = self._find_region(live), self._region.bits
-        if not bits <= found.bits <= bits + 1:
-            self._region = found
-        return found.bits < bits
-
-    def _find_region(self, live: Sequence[Contact]) -> Region:
-        state = self._state
-        return region_of(
+    def _update_region(self, live: Sequence[Contact]) -> bool:
+        """Whether it has widened. One a bit too wide is kept, lest it goes to and fro."""
+        state, bits = self._state, self._region.bits
+        found = region_of(
             state.identity.id,
             live,
             copies=state.network.copies,
             network_size=state.size.estimate,
         )
+        if not bits <= found.bits <= bits + 1:
+            self._region = found
+        return found.bits < bits
 
     def _next(self) -> Contact | None:
         """Of those who may have news, or of all, the one not asked for longest."""
@@ -218,6 +218,10 @@ class Region:
     def prefix(self) -> str:
         """The longest row of hexadecimal digits with which all its keys begin."""
         return self.own_id.hex()[: self.bits // DIGIT_BITS]
+
+    def covers(self, node_id: bytes) -> bool:
+        """Whether this is the ID of a node in it."""
+        return shared_bits(node_id, self.own_id) >= self.bits
 
     def meets(self, prefix: str) -> bool:
         """Whether any of its keys begin with these digits, of which there is at least one."""

@@ -47,7 +47,9 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class _Timer(asyncio.TimerHandle):
-    is_waiting = True  # for its turn
+    """A timer that knows whether it is in the heap."""
+
+    is_in_heap = True
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
@@ -61,6 +63,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     _ready: deque[asyncio.Handle]  # of BaseEventLoop: what runs in the next turn
     _stopping: bool
+    _check_closed: Callable[[], None]
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -77,7 +80,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     @property
     def timers(self) -> int:
-        """How many are set."""
+        """How many are set and not cancelled."""
         return len(self._timers) - self._timers_cancelled
 
     def call_at(
@@ -87,15 +90,16 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Have it called at this moment, after all that are to be called then already."""
+        """Schedule a callback; those of one moment run in the order of these calls."""
+        self._check_closed()
         timer = _Timer(when, callback, args, self, context)
         self._timers_ever += 1
         heapq.heappush(self._timers, (when, self._timers_ever, timer))
         return timer
 
     def _timer_handle_cancelled(self, timer: _Timer) -> None:
-        """A timer tells that it was cancelled; those that have had their turn do so, too."""
-        self._timers_cancelled += timer.is_waiting
+        """Called by each timer that is cancelled, in the heap or not."""
+        self._timers_cancelled += timer.is_in_heap
 
     def run_in_executor(self, _executor: object, func: object, *_args: object) -> NoReturn:
         """Refuse: a thread finishes when it likes (`to_thread` and `getaddrinfo` end here too)."""
@@ -108,7 +112,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             self._escaped = context.get("exception")
 
     def _run_once(self) -> None:
-        """One turn, in the place of BaseEventLoop's, which asks a selector and knows time by it."""
+        """One turn; replaces BaseEventLoop's, which would wait in a selector and read the time."""
         if self._escaped is not None:
             escaped, self._escaped = self._escaped, None
             raise escaped
@@ -117,7 +121,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         ready, timers = self._ready, self._timers
         while timers and timers[0][0] <= self._now:
             timer = heapq.heappop(timers)[2]
-            timer.is_waiting = False
+            timer.is_in_heap = False
             self._timers_cancelled -= timer.cancelled()
             ready.append(timer)
         for _ in range(len(ready)):  # what these make ready has its turn after this one

@@ -99,7 +99,7 @@ class Swarm:
             self.commons_key = Identity.commons(self._agreement, suite=self._suite).public_key
         self.network = SimNetwork(rng=random.Random(self._rng.getrandbits(64)), **weather)
         self.nodes: list[Node] = []
-        self._remains = 0  # of nodes that have ended: cycles of objects, half a megabyte each
+        self._remains = 0  # ended since garbage was collected: cycles, half a megabyte each
 
     async def __aenter__(self) -> Self:
         await self.grow(self._size)

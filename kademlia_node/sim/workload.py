@@ -161,7 +161,7 @@ class Workload:
                     tasks.create_task(self._do(self._enter, node))
                 tasks.create_task(self._do(self._find, self._pick(writes=False) or node))
         except ExceptionGroup as several:
-            raise several.exceptions[0] from several
+            raise several.exceptions[0] from several  # a group would be an unexpected error
         return f"{CROWDED!r} is over"
 
     async def _enter(self, node: Node) -> object:

@@ -40,8 +40,8 @@ def soak(
 ) -> None:  # fmt: skip
     """Records and churn for a week; now and then, what all of it takes, per running node.
 
-    One node of twenty stays; these write, and renew. `rss_mib` and `objects` are those of the whole
-    process, after garbage was collected. In the end everything is read by random nodes.
+    One node of twenty stays; these write, and renew. `rss_now_mib` and `objects` are those of the
+    whole process, after garbage was collected. In the end everything is read by random nodes.
     """
 
     async def experiment(swarm: Swarm) -> Figures:
@@ -61,6 +61,9 @@ def soak(
                 say(f"look {number} of {samples}: {looks[-1]}")
             reads = await read_back(swarm, written, rng=rng)
         return {
+            "hours": hours,
+            "session_s": session_s,
+            "absence_s": absence_s,
             "records": len(written),
             "found": reads.found,
             "gone_shown": reads.gone_shown,
@@ -76,7 +79,7 @@ async def _look(swarm: Swarm) -> Figures:
     assert isinstance(loop, VirtualLoop), "this is a simulation"
     statuses = [await node.status() for node in swarm.alive]
     return {
-        "rss_mib": _rss_bytes() / 2**20,
+        "rss_now_mib": _rss_bytes() / 2**20,
         "objects": len(gc.get_objects()),
         "running": running,
         "tasks": len(asyncio.all_tasks()) / running,

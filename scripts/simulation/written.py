@@ -1,6 +1,6 @@
 """Records that some nodes have written, read back by others and held against who should have them.
 
-What the experiments of `upkeep` and `disasters` share. Refuses to know what happens in between.
+What `upkeep`, `disasters` and `soak` share. Refuses to know what happens in between.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scripts.simulation.weather import say
 
 TOPICS: Final = 47  # no divisor of anything here: all of them get entries
 AT_ONCE: Final = 16  # reads under way
-WRITTEN_S: Final = 900.0  # then each neighbour has been asked once what it holds: ten minutes
+WRITTEN_S: Final = 900.0  # by then each neighbour was asked what it holds, one a minute
 
 
 @dataclass(frozen=True, slots=True)

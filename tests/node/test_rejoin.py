@@ -173,8 +173,15 @@ async def test_halves_whose_nodes_restart_meanwhile_become_one_network_too() -> 
         await assert_one_network(swarm)
 
 
-async def reunions_with_one_who_comes_and_goes(*, times: int, neighbours: bool) -> float:
-    """How often each of six nodes walks for one that names four strangers, or these and the six."""
+async def visits_of_one_who_comes_and_goes(
+    *, times: int, neighbours: bool
+) -> tuple[float, list[float]]:
+    """It names four strangers, or these and the six nodes that are there.
+
+    Returns:
+        How often each of the six walks, and when any of them calls a stranger.
+    """
+    calls: list[float] = []
     with counted() as rare:
         async with Neighbourhood() as here:
             nodes = await here.grow(6)
@@ -186,21 +193,28 @@ async def reunions_with_one_who_comes_and_goes(*, times: int, neighbours: bool) 
             answer = Nodes(tuple(named))
             puppet.answer = lambda request: answer if isinstance(request, FindNode) else None
             await asyncio.sleep(60)
+            strangers, loop = {one.address for one in named[:4]}, asyncio.get_running_loop()
+            here.sim.taps.append(
+                lambda _source, to, _data: calls.append(loop.time()) if to in strangers else None
+            )
             for _ in range(times):
                 await puppet.stop()
                 await puppet.start()
                 await asyncio.sleep(20)
             assert contact_of(puppet) in nodes[0].contacts()
-    return rare[Rare.NETWORKS_REUNITED] / len(nodes)
+    return rare[Rare.NETWORKS_REUNITED] / len(nodes), calls
 
 
 async def test_one_who_comes_and_goes_and_names_strangers_has_us_walk_now_and_then_only() -> None:
-    walks_each = await reunions_with_one_who_comes_and_goes(times=30, neighbours=False)
+    walks_each, _ = await visits_of_one_who_comes_and_goes(times=30, neighbours=False)
     assert 0 < walks_each <= 30 * 21 / Settings().lost_every_s + 1
 
 
-async def test_one_who_names_a_few_strangers_among_our_neighbours_has_nobody_walk() -> None:
-    assert await reunions_with_one_who_comes_and_goes(times=5, neighbours=True) == 0
+async def test_one_who_names_a_few_strangers_has_them_pinged_now_and_then_and_nobody_walk() -> None:
+    walks_each, calls = await visits_of_one_who_comes_and_goes(times=30, neighbours=True)
+    assert walks_each == 0
+    each_time = 6 * 4 * 2  # nodes, strangers, sendings
+    assert 0 < len(calls) <= each_time * (30 * 21 / Settings().lost_every_s + 1)
 
 
 async def test_a_restart_in_the_same_network_makes_nobody_walk() -> None:

@@ -448,16 +448,20 @@ def identity_with(here: Neighbourhood, first_bits: str) -> Identity:
             return identity
 
 
-async def test_who_becomes_responsible_for_keys_of_a_thin_branch_gets_them_from_there() -> None:
-    """Its nearest all are on its own side, and hold nothing of it."""
-    async with Neighbourhood(settings=CALM) as here:
+@pytest.mark.parametrize(("many", "seed"), [(4 * COPIES, 1), (COPIES + 2, 1), (COPIES + 2, 2)])
+async def test_who_becomes_responsible_for_keys_of_a_thin_subtree_gets_them_from_there(
+    many: int, seed: int
+) -> None:
+    """Its nearest may all be on its own side, and hold nothing of it; or those who die are not."""
+    async with Neighbourhood(settings=CALM, seed=seed) as here:
         few = [await here.start(identity=identity_with(here, "1")) for _ in range(COPIES)]
-        many = [await here.start(identity=identity_with(here, "0")) for _ in range(4 * COPIES)]
+        others = [await here.start(identity=identity_with(here, "0")) for _ in range(many)]
         await asyncio.sleep(HOUR)
         receipts = [await few[0].put(b"%d" % number) for number in range(100)]
         thin = [receipt.key for receipt in receipts if receipt.key.digest[0] >= 0x80]
+        await asyncio.sleep(HOUR)
         here.sim.unplug(few[-1].address)
         await asyncio.sleep(2 * HOUR)
         for key in thin:
-            fifth = nearest(key, many)[0]
+            fifth = nearest(key, others)[0]
             assert await here.store_of(fifth).get(key.digest, wall=here.sim.wall(), limit=1)
