@@ -26,10 +26,6 @@ def plan_chores(
         pause_s = await rejoining.do()
         return Did((await reunion.do()).count, pause_s)
 
-    async def refresh() -> Did:
-        """One stale bucket a run, so that a node that wakes up makes no burst."""
-        return Did(await joiner.refresh())
-
     async def check() -> Did:
         due = state.table.due_checks(state.loop.time(), settings.checks_per_run)
         for contact in due:
@@ -47,7 +43,7 @@ def plan_chores(
     if recalled:  # not at once: all may have restarted at once
         again_s = state.rng.uniform(again_s, settings.recall_look_s)
     upkeep.add("look_around", joiner.look_around, every_s=settings.refresh_s, first_s=again_s)
-    upkeep.add("refresh", refresh, every_s=settings.refresh_every_s)
+    upkeep.add("refresh", joiner.refresh, every_s=settings.refresh_every_s)
     upkeep.add("check", check, every_s=settings.check_every_s)
     upkeep.add("renew", renewer.renew_some, every_s=settings.renew_every_s)
     upkeep.add("probe", reach.probe, every_s=settings.probe_s, first_s=settings.look_again_s)

@@ -20,6 +20,7 @@ from kademlia_node.core.memory import KnownPeer
 from kademlia_node.core.message import FindNode, Ping, Response
 from kademlia_node.errors import NoAnswer, SetupError
 from kademlia_node.node.state import NodeState
+from kademlia_node.node.upkeep import Did
 from kademlia_node.node.walk import Walk
 from kademlia_node.rare import Rare, sometimes
 
@@ -113,11 +114,11 @@ class Joiner:
         own = self._state.identity.id
         await Walk(self._state, own, FindNode(own)).run()
 
-    async def refresh(self) -> int:
-        """Look up a random ID of one stale bucket (Kademlia, section 2.3); how many lookups.
+    async def refresh(self) -> Did:
+        """Look up a random ID of one stale bucket, if there is one (Kademlia, section 2.3).
 
-        These tell the size of the network as well. While there were too few of them for that, and
-        no bucket is stale, any ID is looked up.
+        One a run, so that a node that wakes up makes no burst. These lookups tell the size
+        of the network as well: while it is unknown, and no bucket is stale, any ID is looked up.
         """
         state = self._state
         stale = state.table.stale_buckets(state.loop.time())
@@ -127,8 +128,8 @@ class Joiner:
         elif state.size.estimate is None and len(state.table) > 1:
             await self._look_up(state.rng.randbytes(32))
         else:
-            return 0
-        return 1
+            return Did(0)
+        return Did(1)
 
     async def _look_up(self, target: bytes) -> None:
         walk = Walk(self._state, target, FindNode(target))

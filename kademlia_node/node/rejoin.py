@@ -89,12 +89,16 @@ class Reunion:
             return Did(0)
         found = state.table.lost.take_found()
         for contact in found[: settings.lost_at_once]:
-            if not reunited and await self._is_in_another_network(contact):
+            near = await self._neighbours_named_by(contact)
+            strangers = [one for one in near if one.id not in state.table]
+            if len(strangers) > len(near) / 2:
                 sometimes(Rare.NETWORKS_REUNITED)
                 reunited = True
                 self._reunite_at = now + settings.lost_every_s  # it may have lied
                 own = state.identity.id
                 await Walk(state, own, FindNode(own), seeds=[contact]).run()
+                break
+            self._meet(strangers[: settings.lost_at_once])
         now = state.loop.time()
         if reunited or now >= self._try_at:
             self._try(settings.lost_at_once if reunited else 1)
@@ -117,26 +121,18 @@ class Reunion:
     def _ping(self, contact: Contact) -> None:
         self._state.exchange.send(contact, Ping(), on_done=_ignore, proved=False)
 
-    async def _is_in_another_network(self, contact: Contact) -> bool:
-        """Whether most of those it names who belong among our nearest are unknown to us.
-
-        If only a few of them are, we meet these.
-        """
+    async def _neighbours_named_by(self, contact: Contact) -> list[Contact]:
+        """Those it names who belong among our nearest."""
         state, own_id, k = self._state, self._state.identity.id, self._state.settings.k
         try:
             answer = await state.exchange.ask(contact, FindNode(own_id))
         except (NoAnswer, RemoteError):
-            return False
+            return []
         assert isinstance(answer, Nodes), "the exchange lets no other answer pass"
         own, nearest = point(own_id), state.table.closest(own_id, k)
         reach = nearest[-1].point ^ own if len(nearest) == k else math.inf
         named = state.credible(answer.contacts, named_by=contact)
-        near = [one for one in named if 0 < one.point ^ own < reach]
-        strangers = [one for one in near if one.id not in state.table]
-        if len(strangers) > len(near) / 2:
-            return True
-        self._meet(strangers[: state.settings.lost_at_once])
-        return False
+        return [one for one in named if 0 < one.point ^ own < reach]
 
     def _meet(self, strangers: Sequence[Contact]) -> None:
         """Ping them, but not often: whoever named them may only want us to."""

@@ -67,10 +67,11 @@ class Repairer:
         """See who has come, and who has gone: whose share may be ours now."""
         live = [contact for contact, _, _ in self._state.table.live()]
         has_widened = self._update_region(live)
-        before, self._near = self._near, self._neighbours(live)
+        members = [contact for contact in live if self._region.covers(contact.id)]
+        before, self._near = self._near, self._neighbours(members)
         known, here = {peer.id for peer in before}, {peer.id for peer in self._near}
         gone = (known | self._in_region) - {contact.id for contact in live}
-        self._in_region = {contact.id for contact in live if self._region.covers(contact.id)}
+        self._in_region = {contact.id for contact in members}
         if has_widened or gone:
             self._reconciled.clear()
             self._to_ask = here
@@ -79,21 +80,18 @@ class Repairer:
         self._asked_at = {one: at for one, at in self._asked_at.items() if one in here}
         self._in_a_row &= Counter(dict.fromkeys(here, ROUNDS_MAX))
 
-    def _neighbours(self, live: Sequence[Contact]) -> list[Contact]:
-        """Our nearest, and all nodes of each subtree of our region that has fewer than `copies`.
+    def _neighbours(self, members: Sequence[Contact]) -> list[Contact]:
+        """Our nearest, and all members of each subtree of our region with fewer than `copies`.
 
         Nodes outside of such a subtree hold its keys as well, and we may be one of them.
         """
         state = self._state
         own_id, copies = state.identity.id, state.network.copies
         subtrees: dict[int, list[Contact]] = {}
-        for contact in live:
+        for contact in members:
             subtrees.setdefault(shared_bits(contact.id, own_id), []).append(contact)
         thin = [
-            contact
-            for bits, subtree in subtrees.items()
-            if bits >= self._region.bits and len(subtree) < copies
-            for contact in subtree
+            contact for subtree in subtrees.values() if len(subtree) < copies for contact in subtree
         ]
         return list(dict.fromkeys([*state.table.closest(own_id, NEAREST * copies), *thin]))
 

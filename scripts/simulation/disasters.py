@@ -22,8 +22,15 @@ from kademlia_node.sim import Swarm
 from kademlia_node.sim.chaos import HOUR_S
 from kademlia_node.sim.survey import judged_lookup
 from kademlia_node.sim.swarm import SECRET
-from scripts.simulation.upkeep import sent_bytes
-from scripts.simulation.weather import POSITIVE, Figures, Weather, say, simulate, weather_options
+from scripts.simulation.weather import (
+    POSITIVE,
+    Figures,
+    Weather,
+    say,
+    sent_bytes,
+    simulate,
+    weather_options,
+)
 from scripts.simulation.written import WRITTEN_S, Written, put, read_back, write_all
 
 RESTORED_H: Final = (1, 2)  # hours after nodes were killed, when copies are counted again

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from contextlib import nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from statistics import fmean
 
 import click
@@ -14,19 +13,18 @@ import click
 from kademlia_node.node.node import Node
 from kademlia_node.sim import Swarm
 from kademlia_node.sim.chaos import HOUR_S
-from kademlia_node.sim.network import Traffic
 from kademlia_node.sim.survey import Judged, judged_lookup, summary
 from scripts.simulation.weather import (
     POSITIVE,
     Figures,
     Weather,
     churn_options,
+    churning,
     say,
+    sent_bytes,
     simulate,
     weather_options,
 )
-
-HEADER_BYTES = 28  # of each datagram: 20 of IPv4, 8 of UDP
 
 
 @click.command(short_help="Lookups while nodes come and go for hours.")
@@ -48,21 +46,20 @@ def live(
 
     async def experiment(swarm: Swarm) -> Figures:
         readers = Readers(swarm, rng=random.Random(weather.seed), every_s=every_s)
-        cpu_s, before = time.process_time(), replace(swarm.network.sent)
-        churn = (
-            swarm.churn(mean_session_s=session_s, mean_absence_s=absence_s) if session_s else None
-        )
-        async with churn or nullcontext():
+        cpu_s, began = time.process_time(), sent_bytes(swarm)
+        datagrams = swarm.network.sent.datagrams
+        async with churning(swarm, session_s=session_s, absence_s=absence_s) as churn:
             node_seconds = await readers.live(HOUR_S * hours)
-            sent = _difference(before, swarm.network.sent)
+            size_bytes = sent_bytes(swarm) - began
+            datagrams = swarm.network.sent.datagrams - datagrams
         return {
             "hours": hours,
             "churn_s": session_s,
-            "departures": churn.stops + churn.crashes if churn else 0,
-            "returns": churn.returns if churn else 0,
+            "departures": churn.stops + churn.crashes,
+            "returns": churn.returns,
             **readers.figures(),
-            "bytes_per_node_s": (sent.size_bytes + HEADER_BYTES * sent.datagrams) / node_seconds,
-            "living_datagrams": sent.datagrams,
+            "bytes_per_node_s": size_bytes / node_seconds,
+            "living_datagrams": datagrams,
             "living_cpu_s": round(time.process_time() - cpu_s, 1),
         }
 
@@ -123,7 +120,3 @@ class Readers:
             self._cut_short += 1
         else:
             self._outcomes.append(outcome)
-
-
-def _difference(before: Traffic, after: Traffic) -> Traffic:
-    return Traffic(after.datagrams - before.datagrams, after.size_bytes - before.size_bytes)

@@ -6,7 +6,6 @@ import asyncio
 import gc
 import random
 import resource
-from contextlib import nullcontext
 from pathlib import Path
 from statistics import fmean
 
@@ -15,17 +14,17 @@ import click
 from kademlia_node.sim import Swarm
 from kademlia_node.sim.chaos import HOUR_S
 from kademlia_node.sim.clock import VirtualLoop
-from scripts.simulation.upkeep import SPARED
 from scripts.simulation.weather import (
     POSITIVE,
     Figures,
     Weather,
     churn_options,
+    churning,
     say,
     simulate,
     weather_options,
 )
-from scripts.simulation.written import read_back, write_all
+from scripts.simulation.written import draw_writers, read_back, write_all
 
 
 @click.command(short_help="A week, and what has grown by then.")
@@ -46,15 +45,10 @@ def soak(
 
     async def experiment(swarm: Swarm) -> Figures:
         rng = random.Random(weather.seed)
-        stable = rng.sample(swarm.nodes, max(1, weather.nodes // SPARED))
+        stable = draw_writers(swarm, rng=rng)
         written = await write_all(stable, range(records))
         looks: list[Figures] = []
-        churn = (
-            swarm.churn(mean_session_s=session_s, mean_absence_s=absence_s, spare=stable)
-            if session_s
-            else nullcontext()
-        )
-        async with churn:
+        async with churning(swarm, session_s=session_s, absence_s=absence_s, staying=stable):
             for number in range(1, samples + 1):
                 await asyncio.sleep(HOUR_S * hours / samples)
                 looks.append({"after_h": number * hours / samples, **await _look(swarm)})

@@ -15,29 +15,30 @@ from kademlia_node.node.node import Node
 from kademlia_node.settings import Republish, Settings
 from kademlia_node.sim import Swarm
 from kademlia_node.sim.chaos import HOUR_S
-from scripts.simulation.life import HEADER_BYTES
 from scripts.simulation.weather import (
     POSITIVE,
     Figures,
     Weather,
     churn_options,
+    churning,
     say,
+    sent_bytes,
     simulate,
     weather_options,
 )
-from scripts.simulation.written import WRITTEN_S, Written, overlap, read_back, write_all
+from scripts.simulation.written import (
+    WRITTEN_S,
+    Written,
+    draw_writers,
+    overlap,
+    read_back,
+    write_all,
+)
 
-SPARED: Final = 20  # one node of so many stays, and writes
 WATCHED: Final = ("served_", "store_", "repair", "republish")  # counters that tell what costs
 
 
 # --- What it costs --------------------------------------------------------------------------------
-
-
-def sent_bytes(swarm: Swarm) -> int:
-    """All that was ever sent, with the headers of IPv4 and UDP."""
-    sent = swarm.network.sent
-    return sent.size_bytes + HEADER_BYTES * sent.datagrams
 
 
 class Costs:
@@ -131,17 +132,18 @@ def upkeep(
 
     async def experiment(swarm: Swarm) -> Figures:
         rng = random.Random(weather.seed)
-        stable = rng.sample(swarm.nodes, max(1, weather.nodes // SPARED))
+        stable = draw_writers(swarm, rng=rng)
         written = await write_all(stable, range(records))
         say(f"{len(written)} records written")
         await asyncio.sleep(WRITTEN_S)
         costs = Costs(swarm)
-        going = swarm.churn(
-            mean_session_s=session_s or 1.0,
-            mean_absence_s=absence_s,
-            session_shape=shape,
+        going = churning(
+            swarm,
+            session_s=session_s,
+            absence_s=absence_s,
+            staying=stable,
+            shape=shape,
             on_departure=costs.on_departure,
-            spare=stable if session_s else swarm.nodes,
         )
         async with going as churn:
             cost = await costs.live(hours)

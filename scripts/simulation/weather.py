@@ -1,7 +1,7 @@
 """What all simulations share: their options, a swarm that has settled, the printing of figures.
 
 An experiment is a coroutine from a swarm to its figures. Its command takes the options of
-`weather_options` and hands both to `simulate`, which adds what every run tells: its options, what
+`weather_options` and hands both to `simulate`, which adds what every run tells: the weather, what
 it cost this machine, its digest.
 """
 
@@ -13,17 +13,20 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import click
 
 from kademlia_node.core.network import Network
+from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim import LATENCIES, Swarm, run
+from kademlia_node.sim.churn import EXPONENTIAL, Churn
 from kademlia_node.sim.latency import LatencyModel
 
+HEADER_BYTES: Final = 28  # of each datagram: 20 of IPv4, 8 of UDP
 POSITIVE: Final = click.FloatRange(0, min_open=True)
 
 Figures = dict[str, object]
@@ -123,6 +126,31 @@ def churn_options(*, session_s: float) -> Callable[[Any], Any]:
         help="Mean seconds until it is back.",
     )
     return lambda command: session(absence(command))
+
+
+def churning(
+    swarm: Swarm,
+    *,
+    session_s: float,
+    absence_s: float,
+    staying: Sequence[Node] = (),
+    shape: float = EXPONENTIAL,
+    on_departure: Callable[[Node], Awaitable[None]] | None = None,
+) -> Churn:
+    """The churn that `churn_options` ask for."""
+    return swarm.churn(
+        mean_session_s=session_s or 1.0,
+        mean_absence_s=absence_s,
+        session_shape=shape,
+        on_departure=on_departure,
+        spare=staying if session_s else swarm.nodes,
+    )
+
+
+def sent_bytes(swarm: Swarm) -> int:
+    """All that was ever sent, with the headers of IPv4 and UDP."""
+    sent = swarm.network.sent
+    return sent.size_bytes + HEADER_BYTES * sent.datagrams
 
 
 def simulate(

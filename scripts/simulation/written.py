@@ -20,6 +20,7 @@ from kademlia_node.sim import Machine, Swarm
 from kademlia_node.sim.oracle import Item, read
 from scripts.simulation.weather import say
 
+WRITER_OF: Final = 20  # nodes, one stays and writes
 TOPICS: Final = 47  # no divisor of anything here: all of them get entries
 AT_ONCE: Final = 16  # reads under way
 WRITTEN_S: Final = 900.0  # by then each neighbour was asked what it holds, one a minute
@@ -89,6 +90,11 @@ async def announce(node: Node, number: int) -> Written:
 MIXED: Final[Sequence[Write]] = (
     *[put] * 11, put_and_forget, *[set_name] * 4, set_and_withdraw, *[announce] * 3,
 )  # fmt: skip
+
+
+def draw_writers(swarm: Swarm, *, rng: random.Random) -> list[Node]:
+    """Those who are to stay, so that what they have written is renewed."""
+    return rng.sample(swarm.nodes, max(1, len(swarm.nodes) // WRITER_OF))
 
 
 async def write_all(

@@ -217,6 +217,20 @@ async def test_one_who_names_a_few_strangers_has_them_pinged_now_and_then_and_no
     assert 0 < len(calls) <= each_time * (30 * 21 / Settings().lost_every_s + 1)
 
 
+async def test_a_few_strangers_whom_one_names_that_comes_back_are_met() -> None:
+    async with Neighbourhood(settings=Settings(refresh_s=9 * HOUR)) as here:
+        nodes = await here.grow(6)
+        (puppet,) = await here.grow_puppets(1)
+        await asyncio.sleep(900)  # nobody walks from now on
+        stranger = await here.start(bootstrap=[])
+        answer = Nodes((contact_of(stranger), *map(contact_of, nodes)))
+        puppet.answer = lambda request: answer if isinstance(request, FindNode) else None
+        await puppet.stop()
+        await puppet.start()
+        await asyncio.sleep(45)
+        assert all(contact_of(stranger) in node.contacts() for node in nodes)
+
+
 async def test_a_restart_in_the_same_network_makes_nobody_walk() -> None:
     async with Swarm(nodes=12, seed=5, settings=Settings(refresh_s=9 * HOUR)) as swarm:
         await asyncio.sleep(300)
