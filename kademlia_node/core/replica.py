@@ -27,15 +27,13 @@ ESTIMATES_MAX = 31  # the median of so many errs by about 5 %; older ones are fo
 
 
 class NetworkSize:
-    """Estimates how many nodes there are from how close the closest are to targets of refreshes.
-
-    Such a target is a random ID of one bucket: those of deep buckets are in our neighbourhood.
+    """Estimates how many nodes there are from how close the closest are to random targets.
 
     Of N uniform nodes the k-th closest to a point is at distance d with E[(k - 1) / d] = N / 2^256,
     exactly and for every N >= k, so one finished lookup gives an unbiased estimate that errs by
     1 / sqrt(k - 2): 24 % for k = 20. A fit through all k distances adds nothing, since under a
     uniform density the nearer ones say no more than the last. The median keeps out lookups that
-    ended in a crowd placed there to be found.
+    ended in a crowd, as long as targets are spread so widely that no crowd is near most of them.
     """
 
     def __init__(self) -> None:
@@ -43,7 +41,7 @@ class NetworkSize:
         self._restored: float | None = None
 
     def on_lookup(self, target: bytes, closest: Sequence[Contact]) -> None:
-        """Learn from a finished lookup of a refresh: the closest nodes, nearest first.
+        """Learn from a finished lookup of a random target: the closest nodes, nearest first.
 
         Fewer than k of them means that the lookup found the whole network. One tells nothing.
         """

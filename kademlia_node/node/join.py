@@ -28,6 +28,7 @@ Resolve = Callable[[str, int], Awaitable[Sequence[Address]]]
 KNOCKS_MAX = 32  # hints tried per attempt
 OURSELVES = ""  # a hint that leads nowhere else, and yet nothing to complain of
 KNOCKS_RECALLED = 4  # of the peers that we go on with, at a start
+WIDE_BUCKETS = 3  # an eighth of all IDs or more: whoever crowds around us is not found there
 
 
 class Joiner:
@@ -51,6 +52,9 @@ class Joiner:
         self._resolve = resolve
         self._known_as_server = False
         self._has_reached_hint = False
+        self._measure_at = state.loop.time()
+        if state.size.estimate is not None:  # not at once: all may have restarted at once
+            self._measure_at += state.rng.uniform(0, state.settings.refresh_s)
         self.unreachable: tuple[str, ...] = ()
 
     @property
@@ -117,24 +121,31 @@ class Joiner:
     async def refresh(self) -> Did:
         """Look up a random ID of one stale bucket, if there is one (Kademlia, section 2.3).
 
-        One a run, so that a node that wakes up makes no burst. These lookups tell the size
-        of the network as well: while it is unknown, and no bucket is stale, any ID is looked up.
+        One a run, so that a node that wakes up makes no burst. Those of wide buckets tell the size
+        of the network as well; if none did for `refresh_s`, or it is unknown, any ID is looked up.
         """
         state = self._state
         stale = state.table.stale_buckets(state.loop.time())
-        if stale:
-            await self._look_up(random_id_sharing(state.identity.id, stale[0], rng=state.rng))
+        if state.loop.time() >= self._measure_at and len(state.table) > 1:
+            await self._measure(state.rng.randbytes(32))
+        elif stale:
+            target = random_id_sharing(state.identity.id, stale[0], rng=state.rng)
+            if stale[0] < WIDE_BUCKETS:
+                await self._measure(target)
+            else:
+                await Walk(state, target, FindNode(target)).run()
             state.table.mark_refreshed(stale[0], state.loop.time())
-        elif state.size.estimate is None and len(state.table) > 1:
-            await self._look_up(state.rng.randbytes(32))
         else:
             return Did(0)
         return Did(1)
 
-    async def _look_up(self, target: bytes) -> None:
-        walk = Walk(self._state, target, FindNode(target))
+    async def _measure(self, target: bytes) -> None:
+        state = self._state
+        walk = Walk(state, target, FindNode(target))
         await walk.run()
-        self._state.size.on_lookup(target, walk.closest(self._state.settings.k))
+        state.size.on_lookup(target, walk.closest(state.settings.k))
+        if state.size.estimate is not None:
+            self._measure_at = state.loop.time() + state.settings.refresh_s
 
     async def _knock(self, *, at_nearest: bool) -> int:
         """Call whom we have a hint of, all at once, and wait until all have answered or not.

@@ -65,7 +65,8 @@ class Repairer:
 
     def _update_neighbours(self) -> None:
         """See who has come, and who has gone: whose share may be ours now."""
-        live = [contact for contact, _, _ in self._state.table.live()]
+        by_age = sorted(self._state.table.live(), key=lambda one: one[1])
+        live = [contact for contact, _, _ in by_age]
         has_widened = self._update_region(live)
         members = [contact for contact in live if self._region.covers(contact.id)]
         before, self._near = self._near, self._neighbours(members)
@@ -81,19 +82,22 @@ class Repairer:
         self._in_a_row &= Counter(dict.fromkeys(here, ROUNDS_MAX))
 
     def _neighbours(self, members: Sequence[Contact]) -> list[Contact]:
-        """Our nearest, and all members of each subtree of our region with fewer than `copies`.
+        """Our nearest, and of each subtree of our region the `copies` that were up for longest.
 
-        Nodes outside of such a subtree hold its keys as well, and we may be one of them.
+        A subtree with fewer than `copies` has keys that nodes outside of it hold as well, and we
+        may be one of them, while our nearest are not. Whether it seems to have more is for whoever
+        crowds it to decide: so some of each are asked.
+
+        Args:
+            members: Who is live in our region, those first who were up for longest.
         """
         state = self._state
         own_id, copies = state.identity.id, state.network.copies
         subtrees: dict[int, list[Contact]] = {}
         for contact in members:
             subtrees.setdefault(shared_bits(contact.id, own_id), []).append(contact)
-        thin = [
-            contact for subtree in subtrees.values() if len(subtree) < copies for contact in subtree
-        ]
-        return list(dict.fromkeys([*state.table.closest(own_id, NEAREST * copies), *thin]))
+        oldest = [contact for subtree in subtrees.values() for contact in subtree[:copies]]
+        return list(dict.fromkeys([*state.table.closest(own_id, NEAREST * copies), *oldest]))
 
     def _update_region(self, live: Sequence[Contact]) -> bool:
         """Whether it has widened. One a bit too wide is kept, lest it goes to and fro."""

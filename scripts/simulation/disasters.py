@@ -24,6 +24,7 @@ from kademlia_node.sim.survey import judged_lookup
 from kademlia_node.sim.swarm import SECRET
 from scripts.simulation.weather import (
     POSITIVE,
+    SETTLED_S,
     Figures,
     Weather,
     say,
@@ -52,7 +53,7 @@ records_option = click.option(
 
 
 @click.command(short_help="A share of the nodes dies at once.")
-@weather_options(nodes=1000, latency="k", settle_s=300.0)
+@weather_options(nodes=1000, latency="k", settle_s=SETTLED_S)
 @records_option
 @click.option("--share", type=click.FloatRange(0, 0.99), default=0.3, help="Of the nodes.")
 @click.option("--copies", type=click.IntRange(1), default=5, help="Of each record.")
@@ -125,7 +126,7 @@ def _counted(living: Counter[bytes], left: Sequence[bytes], *, copies: int) -> F
 
 
 @click.command(short_help="All nodes lose power at once, and start again.")
-@weather_options(nodes=1000, latency="k", settle_s=300.0)
+@weather_options(nodes=1000, latency="k", settle_s=SETTLED_S)
 @records_option
 def cold(weather: Weather, *, records: int) -> None:
     """All crash and restart at once, with their disks, through the peers that they remember.
@@ -188,7 +189,7 @@ async def _slots(swarm: Swarm, count: int) -> list[int]:
 
 
 @click.command(short_help="A partition for hours, with writes on both sides.")
-@weather_options(nodes=200, latency="k", settle_s=300.0)
+@weather_options(nodes=200, latency="k", settle_s=SETTLED_S)
 @records_option
 @click.option("--hours", type=POSITIVE, default=2.0, help="Virtual hours that it lasts.")
 def split(weather: Weather, *, records: int, hours: float) -> None:
@@ -245,7 +246,7 @@ async def _exact(swarm: Swarm, rng: random.Random) -> float:
 
 
 @click.command(short_help="All seeds are gone, while half of the others restart.")
-@weather_options(nodes=200, latency="k", settle_s=300.0)
+@weather_options(nodes=200, latency="k", settle_s=SETTLED_S)
 @click.option("--hours", type=POSITIVE, default=24.0, help="Virtual hours without the seeds.")
 @click.option("--seeds", type=click.IntRange(1), default=10, help="The first nodes, which go.")
 @click.option("--records", type=click.IntRange(1), default=500, help="How many are written.")

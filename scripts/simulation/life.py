@@ -16,6 +16,7 @@ from kademlia_node.sim.chaos import HOUR_S
 from kademlia_node.sim.survey import Judged, judged_lookup, summary
 from scripts.simulation.weather import (
     POSITIVE,
+    SETTLED_S,
     Figures,
     Weather,
     churn_options,
@@ -28,7 +29,7 @@ from scripts.simulation.weather import (
 
 
 @click.command(short_help="Lookups while nodes come and go for hours.")
-@weather_options(nodes=1000, latency="k", settle_s=300.0)
+@weather_options(nodes=1000, latency="k", settle_s=SETTLED_S)
 @churn_options(session_s=HOUR_S)
 @click.option("--hours", type=POSITIVE, default=1.0, help="Virtual hours.")
 @click.option(

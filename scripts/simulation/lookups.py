@@ -12,11 +12,19 @@ import click
 
 from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm, survey
-from scripts.simulation.weather import Figures, Weather, loss_option, say, simulate, weather_options
+from scripts.simulation.weather import (
+    SETTLED_S,
+    Figures,
+    Weather,
+    loss_option,
+    say,
+    simulate,
+    weather_options,
+)
 
 
 @click.command(short_help="How good and fast lookups are, at one loss or several.")
-@weather_options(nodes=1000, latency="k", settle_s=300.0, with_loss=False)
+@weather_options(nodes=1000, latency="k", settle_s=SETTLED_S, with_loss=False)
 @loss_option(several=True)
 @click.option("--lookups", "count", type=click.IntRange(1), default=1000, help="How many.")
 @click.option("--at-once", type=click.IntRange(1), default=1, help="Lookups under way.")

@@ -16,6 +16,7 @@ from kademlia_node.sim.chaos import HOUR_S
 from kademlia_node.sim.clock import VirtualLoop
 from scripts.simulation.weather import (
     POSITIVE,
+    SETTLED_S,
     Figures,
     Weather,
     churn_options,
@@ -28,7 +29,7 @@ from scripts.simulation.written import draw_writers, read_back, write_all
 
 
 @click.command(short_help="A week, and what has grown by then.")
-@weather_options(nodes=200, latency="k", settle_s=300.0)
+@weather_options(nodes=200, latency="k", settle_s=SETTLED_S)
 @churn_options(session_s=10_000.0)
 @click.option("--hours", type=POSITIVE, default=168.0, help="Virtual hours.")
 @click.option("--samples", type=click.IntRange(1), default=7, help="Looks, evenly spaced.")

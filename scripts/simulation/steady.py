@@ -12,11 +12,11 @@ from kademlia_node.core.key import Key, Kind
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm
-from scripts.simulation.weather import Figures, Weather, simulate, weather_options
+from scripts.simulation.weather import SETTLED_S, Figures, Weather, simulate, weather_options
 
 
 @click.command(short_help="Requests of a read and a renewal when holders are known.")
-@weather_options(nodes=1000, latency="k", settle_s=120.0)
+@weather_options(nodes=1000, latency="k", settle_s=SETTLED_S)
 @click.option("--records", type=click.IntRange(1), default=50, help="Blobs, and as many names.")
 def steady(weather: Weather, *, records: int) -> None:
     """What renewing and reading cost once holders and sessions are known, in requests."""

@@ -17,6 +17,7 @@ from kademlia_node.sim import Swarm
 from kademlia_node.sim.chaos import HOUR_S
 from scripts.simulation.weather import (
     POSITIVE,
+    SETTLED_S,
     Figures,
     Weather,
     churn_options,
@@ -104,7 +105,7 @@ async def _watched(nodes: Sequence[Node]) -> Counter[str]:
 
 
 @click.command(short_help="Records through hours of churn, and what keeps them costs.")
-@weather_options(nodes=1000, latency="k", settle_s=300.0)
+@weather_options(nodes=1000, latency="k", settle_s=SETTLED_S)
 @click.option("--hours", type=POSITIVE, default=24.0, help="Virtual hours of churn.")
 @click.option("--records", type=click.IntRange(1), default=10_000, help="How many are written.")
 @click.option(

@@ -27,6 +27,7 @@ from kademlia_node.sim.churn import EXPONENTIAL, Churn
 from kademlia_node.sim.latency import LatencyModel
 
 HEADER_BYTES: Final = 28  # of each datagram: 20 of IPv4, 8 of UDP
+SETTLED_S: Final = 360.0  # by then each node has estimated the size of the network
 POSITIVE: Final = click.FloatRange(0, min_open=True)
 
 Figures = dict[str, object]

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Capabilities, Identity
-from kademlia_node.core.ids import distance
+from kademlia_node.core.ids import distance, point
 from kademlia_node.core.key import Key
 from kademlia_node.core.memory import KnownPeer, Memory
 from kademlia_node.core.message import Ping, Pong, Refused, Request, Response
@@ -115,6 +115,13 @@ class Neighbourhood:
 
     def new_identity(self) -> Identity:
         return Identity.generate(self._rng, suite=SUITE)
+
+    def identity_with(self, first_bits: str) -> Identity:
+        """A new one whose ID begins so."""
+        while True:
+            identity = self.new_identity()
+            if f"{point(identity.id):0256b}".startswith(first_bits):
+                return identity
 
     def store_of(self, node: Node) -> MemoryStore:
         return self._stores[node.id]

@@ -440,22 +440,14 @@ def test_alone_everything_may_be_ours() -> None:
 # --- Those who are near a key, but not near each other --------------------------------------------
 
 
-def identity_with(here: Neighbourhood, first_bits: str) -> Identity:
-    """A new one whose ID begins so."""
-    while True:
-        identity = here.new_identity()
-        if f"{identity.id[0]:08b}".startswith(first_bits):
-            return identity
-
-
 @pytest.mark.parametrize(("many", "seed"), [(4 * COPIES, 1), (COPIES + 2, 1), (COPIES + 2, 2)])
 async def test_who_becomes_responsible_for_keys_of_a_thin_subtree_gets_them_from_there(
     many: int, seed: int
 ) -> None:
     """Its nearest may all be on its own side, and hold nothing of it; or those who die are not."""
     async with Neighbourhood(settings=CALM, seed=seed) as here:
-        few = [await here.start(identity=identity_with(here, "1")) for _ in range(COPIES)]
-        others = [await here.start(identity=identity_with(here, "0")) for _ in range(many)]
+        few = [await here.start(identity=here.identity_with("1")) for _ in range(COPIES)]
+        others = [await here.start(identity=here.identity_with("0")) for _ in range(many)]
         await asyncio.sleep(HOUR)
         receipts = [await few[0].put(b"%d" % number) for number in range(100)]
         thin = [receipt.key for receipt in receipts if receipt.key.digest[0] >= 0x80]
@@ -465,3 +457,30 @@ async def test_who_becomes_responsible_for_keys_of_a_thin_subtree_gets_them_from
         for key in thin:
             fifth = nearest(key, others)[0]
             assert await here.store_of(fifth).get(key.digest, wall=here.sim.wall(), limit=1)
+
+
+async def test_a_crowd_in_a_subtree_does_not_keep_us_from_asking_who_was_there_before() -> None:
+    """Its keys are ours too, by the size of the network, and the crowd shows none of them."""
+
+    def hide(request: Request) -> Response | None:
+        return Digests(0) if isinstance(request, Digest) else None
+
+    async with Neighbourhood(settings=CALM) as here:
+        for first_bits in ["1"] * 20 + ["01"] * 3 + ["001"] * 3 + ["0000"] * (2 * COPIES):
+            await here.start(identity=here.identity_with(first_bits))
+        holder = await here.start(identity=here.identity_with("0001"))
+        node = await here.start(identity=here.identity_with("0000"))
+        await asyncio.sleep(HOUR)
+        for _ in range(COPIES):
+            sybil = await here.start_as(Puppet, identity=here.identity_with("0001"))
+            sybil.answer = hide
+        await asyncio.sleep(HOUR)
+        near = 1 << 252  # a sixteenth of all keys; three nodes of 34 are expected in a twelfth
+        blob = next(
+            blob
+            for blob in blobs(1000, here)
+            if blob.key[0] >> 4 == 1 and distance(blob.key, node.id) < 1.2 * near
+        )
+        await file_at(here, holder, blob)
+        await asyncio.sleep(HOUR)
+        assert node.id in await here.holders(key_of(blob))

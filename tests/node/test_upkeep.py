@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from kademlia_node.core import packet
+from kademlia_node.core.ids import random_id_sharing
 from kademlia_node.core.message import FindNode, Ping, Request, Response
 from kademlia_node.node.upkeep import JITTER, Did, Upkeep
 from kademlia_node.settings import Settings
@@ -238,6 +239,21 @@ async def test_stale_buckets_are_looked_up_one_a_minute_and_then_once_an_hour() 
         assert buckets <= len(targets) <= 2 * buckets + 1
 
 
+async def test_the_size_of_the_network_is_measured_when_no_bucket_needs_a_refresh() -> None:
+    """Others look up so much that no bucket is ever stale; and the network grows."""
+    async with Neighbourhood(settings=Settings(k=4, refresh_s=300.0)) as here:
+        node, *_ = await here.grow(5)
+        await asyncio.sleep(HOUR)
+        await here.grow(20)
+        for _ in range(3 * 60):
+            for bucket in range(4):
+                await node.lookup(random_id_sharing(node.id, bucket, rng=Random(bucket)))
+            await asyncio.sleep(60)
+        size = (await node.status()).network_size
+        assert size is not None
+        assert 12 < size < 50
+
+
 async def test_the_size_of_the_network_is_known_after_five_refreshes() -> None:
     async with Neighbourhood() as here:
         await here.grow(20)
@@ -247,6 +263,18 @@ async def test_the_size_of_the_network_is_known_after_five_refreshes() -> None:
             size = (await node.status()).network_size
             assert size is not None
             assert 10 < size < 40
+
+
+async def test_a_crowd_around_a_node_does_not_sway_its_idea_of_the_size_of_the_network() -> None:
+    async with Neighbourhood(settings=Settings(k=6, refresh_s=600.0)) as here:
+        await here.grow(12)
+        for _ in range(8):
+            await here.start(identity=here.identity_with("0" * 11))
+        node = here.nodes[-1]
+        await asyncio.sleep(HOUR)
+        size = (await node.status()).network_size
+        assert size is not None
+        assert 6 < size < 24
 
 
 async def test_what_has_expired_is_swept_away() -> None:
