@@ -49,11 +49,6 @@ class NetworkSize:
             return
         self._estimates.append(one_estimate(target, closest))
 
-    @property
-    def is_measured(self) -> bool:
-        """Whether there were enough lookups in this run."""
-        return len(self._estimates) >= ESTIMATES_MIN
-
     def restore(self, estimate: float) -> None:
         """Begin with the estimate of an earlier run: it stands until ESTIMATES_MIN lookups."""
         self._restored = estimate
@@ -61,7 +56,7 @@ class NetworkSize:
     @property
     def estimate(self) -> float | None:
         """How many nodes besides ourselves; before ESTIMATES_MIN lookups as restored, or None."""
-        if not self.is_measured:
+        if len(self._estimates) < ESTIMATES_MIN:
             return self._restored
         return statistics.median(self._estimates)
 

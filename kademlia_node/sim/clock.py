@@ -101,6 +101,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         """Called by each timer that is cancelled, in the heap or not."""
         self._timers_cancelled += timer.is_in_heap
 
+    def close(self) -> None:
+        """Forget all timers, and what they would have called."""
+        self._timers.clear()
+        self._timers_cancelled = 0
+        super().close()
+
     def run_in_executor(self, _executor: object, func: object, *_args: object) -> NoReturn:
         """Refuse: a thread finishes when it likes (`to_thread` and `getaddrinfo` end here too)."""
         raise RuntimeError(f"no threads under virtual time: {func!r} asked for one")

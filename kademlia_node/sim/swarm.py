@@ -52,6 +52,7 @@ SECRET = b"a swarm is a private network, ok"
 JOINING_AT_ONCE = 8
 MEMBERS_PER_NEWCOMER = 16  # in a large swarm more join at once, each through another member
 REMAINS_MIN: Final = 100  # nodes that have ended; fewer are left to Python
+REMAINS_SHARE: Final = 1 / 4  # of all nodes, that have ended: looking at them all takes time
 
 
 class Swarm:
@@ -107,7 +108,7 @@ class Swarm:
 
     async def __aexit__(self, *_: object) -> None:
         """Cut the power of all at once: nobody is left to be told, and nobody to repair."""
-        for machine in self._up(hostile=True):
+        for machine in self._machines.values():
             await machine.cut_power()
         async with asyncio.TaskGroup() as tasks:
             for node in self.nodes:
@@ -143,9 +144,8 @@ class Swarm:
         while len(born) < count:
             members = self.alive if via is None else via
             at_once = max(JOINING_AT_ONCE, len(members) // MEMBERS_PER_NEWCOMER)
-            chances = [self._chance(members) for _ in range(min(at_once, count - len(born)))]
-            if not members:
-                del chances[1:]  # drawn all the same, so that old seeds keep their runs
+            at_once = min(at_once, count - len(born)) if members else 1
+            chances = [self._chance(members) for _ in range(at_once)]
             batch = [
                 self._make_first(rng, bootstrap, kind, hostile=hostile, identity=next(given, None))
                 for bootstrap, rng in chances
@@ -386,7 +386,7 @@ class Swarm:
         node = self.nodes[machine.number]
         machine.memory = node.memory()
         self._remains += 1
-        if self._remains >= max(REMAINS_MIN, len(self._machines) // 4):
+        if self._remains >= max(REMAINS_MIN, REMAINS_SHARE * len(self._machines)):
             gc.collect()
             self._remains = 0
         return node

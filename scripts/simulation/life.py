@@ -55,7 +55,8 @@ def live(
             datagrams = swarm.network.sent.datagrams - datagrams
         return {
             "hours": hours,
-            "churn_s": session_s,
+            "session_s": session_s,
+            "absence_s": absence_s,
             "departures": churn.stops + churn.crashes,
             "returns": churn.returns,
             **readers.figures(),

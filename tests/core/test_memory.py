@@ -77,9 +77,10 @@ def test_the_size_of_the_network_stands_until_there_are_new_estimates() -> None:
     recalled(memory, size=size)
     assert size.estimate == 27.0
     assert memorize(an_empty_table(), size, now=0.0, wall=WALL).network_size == 27.0
-    for _ in range(5):
+    for _ in range(4):
         size.on_lookup(OWN, sorted(POOL, key=lambda contact: contact.point))
-    assert size.is_measured
+    assert size.estimate == 27.0
+    size.on_lookup(OWN, sorted(POOL, key=lambda contact: contact.point))
     assert size.estimate != 27.0
 
 

@@ -112,6 +112,59 @@ async def test_timers_that_are_set_are_counted() -> None:
     assert loop.timers == before
 
 
+async def test_timers_that_are_left_among_many_cancelled_ones_run_in_order() -> None:
+    """So many that the heap is built anew, and some are cancelled once more."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    before, order = loop.timers, list[float]()
+    for _ in range(3):
+        delays_s = [(7 * number) % 1000 / 100 for number in range(1000)]
+        timers = [loop.call_later(delay_s, order.append, delay_s) for delay_s in delays_s]
+        for timer in timers[:900]:
+            timer.cancel()
+            timer.cancel()
+        await asyncio.sleep(0)
+        assert loop.timers == before + 100
+        await asyncio.sleep(10.0)
+        assert order == sorted(delays_s[900:])
+        assert loop.timers == before
+        order.clear()
+
+
+async def test_a_timer_may_be_cancelled_by_another_of_its_moment() -> None:
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    before = loop.timers
+    timers: list[asyncio.TimerHandle] = []
+
+    def cancel() -> None:
+        timers[0].cancel()
+
+    loop.call_at(5.0, cancel)
+    timers.append(loop.call_at(5.0, pytest.fail))
+    await asyncio.sleep(6.0)
+    assert loop.timers == before
+
+
+def test_when_a_callback_raises_the_others_of_its_turn_run_and_the_loop_ends() -> None:
+    ran: list[float] = []
+    loops: list[VirtualLoop] = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualLoop)
+        loops.append(loop)
+        loop.call_at(5.0, dict[str, str]().__getitem__, "nothing")
+        loop.call_at(5.0, ran.append, 5.0)
+        loop.call_at(7.0, ran.append, 7.0)
+        await asyncio.sleep(9.0)
+
+    with pytest.raises(KeyError, match="nothing"):
+        run(main())
+    assert ran == [5.0]
+    assert loops[0].timers == 0
+
+
 async def test_timers_of_one_moment_run_in_the_order_in_which_they_were_set() -> None:
     order: list[int] = []
     loop = asyncio.get_running_loop()
