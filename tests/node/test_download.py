@@ -13,6 +13,7 @@ import pytest
 from kademlia_node.core.key import Key
 from kademlia_node.core.message import Chunk, Request, Response
 from kademlia_node.errors import Incomplete, SetupError
+from kademlia_node.node.download import Progress
 from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.node import Node
 from kademlia_node.settings import CHUNK_BYTES
@@ -316,6 +317,26 @@ async def test_what_was_whole_already_needs_no_holder(
         await fetch(await here.start(server=False), key, target)
         assert read(target) == CONTENT
         assert not provider.asked
+
+
+# --- Progress -------------------------------------------------------------------------------------
+
+
+async def test_progress_begins_with_what_is_here_and_ends_with_all(
+    source: Path, target: Path, part: Path
+) -> None:
+    write(part, CONTENT[: 5 * PIECE])
+    told: list[Progress] = []
+    async with Neighbourhood() as here:
+        _, key = await provide(here, source, 2)
+        reader = await here.start(server=False)
+        await reader.fetch(key, target, on_progress=told.append)
+    assert told[0] == Progress(5 * PIECE, len(CONTENT), 0)
+    assert told[-1].done_bytes == told[-1].total_bytes == len(CONTENT)
+    assert told[-1].holders == 2
+    done = [progress.done_bytes for progress in told]
+    assert done == sorted(done)
+    assert len(set(done)) > 5
 
 
 # --- Our own disk ---------------------------------------------------------------------------------
