@@ -1,7 +1,7 @@
 """The verbs, from text to plain values: the same whether a daemon or a short-lived node does them.
 
 `Verbs` is what the command line speaks to; `NodeVerbs` does it with a node of this process, and
-serves the control API; its client is the other implementation (`cli.client`).
+serves the control API; its client is the other implementation (`client`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Verbs(Protocol):
         """Everyone in the routing table, nearest first."""
         ...
 
-    async def put(self, value: bytes, *, acks: int | None) -> Json:
+    async def put(self, value: bytes, *, acks: int | None = None) -> Json:
         """Store a blob; a receipt."""
         ...
 
@@ -74,18 +74,26 @@ class Verbs(Protocol):
         ...
 
     async def set(
-        self, name: str, value: bytes, *, own: bool, expect_seq: int | None, acks: int | None
+        self,
+        name: str,
+        value: bytes,
+        *,
+        own: bool = False,
+        expect_seq: int | None = None,
+        acks: int | None = None,
     ) -> Json:
         """Set a named value; a receipt."""
         ...
 
     async def get_name(
-        self, name: str, *, author: str | None, own: bool, reads: int | None
+        self, name: str, *, author: str | None = None, own: bool = False, reads: int | None = None
     ) -> Json:
         """The record of a named value; `author` is the text of a public key, or an invite."""
         ...
 
-    async def announce(self, topic: str, value: bytes, *, slot: str, acks: int | None) -> Json:
+    async def announce(
+        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
+    ) -> Json:
         """Add our entry to a topic; a receipt."""
         ...
 
@@ -93,11 +101,11 @@ class Verbs(Protocol):
         """The entries of a topic, as they come."""
         ...
 
-    async def withdraw_name(self, name: str, *, own: bool) -> Json:
+    async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
         """Delete a named value; a receipt."""
         ...
 
-    async def withdraw_entry(self, topic: str, *, slot: str) -> Json:
+    async def withdraw_entry(self, topic: str, *, slot: str = "") -> Json:
         """Delete our entry of a topic; a receipt."""
         ...
 
@@ -113,11 +121,11 @@ class Verbs(Protocol):
         """Put a backup at an absolute path into the daemon's store; what became of it."""
         ...
 
-    async def leave(self, within_s: float | None) -> Json:
+    async def leave(self, within_s: float | None = None) -> Json:
         """Leave the network for good; `handed_over`, `left_behind` and `told` as in `Departure`."""
         ...
 
-    async def trace(self, target: str, *, own: bool) -> Json:
+    async def trace(self, target: str, *, own: bool = False) -> Json:
         """Look up a key, a name, a node ID (64 hexadecimal digits) or the node of an invite.
 
         The answer is a trace, and `closest`; who holds something under the key or name, shows as
@@ -202,7 +210,7 @@ class NodeVerbs:
         nearest_first = sorted(self._node.contacts(), key=lambda contact: contact.point ^ own)
         return [contact_view(contact) for contact in nearest_first]
 
-    async def put(self, value: bytes, *, acks: int | None) -> Json:
+    async def put(self, value: bytes, *, acks: int | None = None) -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.put(value, acks=acks))
 
@@ -220,7 +228,13 @@ class NodeVerbs:
             yield publication_view(published)
 
     async def set(
-        self, name: str, value: bytes, *, own: bool, expect_seq: int | None, acks: int | None
+        self,
+        name: str,
+        value: bytes,
+        *,
+        own: bool = False,
+        expect_seq: int | None = None,
+        acks: int | None = None,
     ) -> Json:
         """See `Verbs`."""
         return receipt_view(
@@ -228,12 +242,14 @@ class NodeVerbs:
         )
 
     async def get_name(
-        self, name: str, *, author: str | None, own: bool, reads: int | None
+        self, name: str, *, author: str | None = None, own: bool = False, reads: int | None = None
     ) -> Json:
         """See `Verbs`."""
         return await self._read(name, author=author, own=own, reads=reads)
 
-    async def announce(self, topic: str, value: bytes, *, slot: str, acks: int | None) -> Json:
+    async def announce(
+        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
+    ) -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.announce(topic, value, slot=slot, acks=acks))
 
@@ -242,11 +258,11 @@ class NodeVerbs:
         async for entry in self._node.find(topic):
             yield entry_view(entry)
 
-    async def withdraw_name(self, name: str, *, own: bool) -> Json:
+    async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.withdraw(name, own=own))
 
-    async def withdraw_entry(self, topic: str, *, slot: str) -> Json:
+    async def withdraw_entry(self, topic: str, *, slot: str = "") -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.withdraw(topic=topic, slot=slot))
 
@@ -263,11 +279,11 @@ class NodeVerbs:
         """See `Verbs`."""
         return backup_view(await self._kept().restore(_absolute(path)))
 
-    async def leave(self, within_s: float | None) -> Json:
+    async def leave(self, within_s: float | None = None) -> Json:
         """See `Verbs`."""
         return dataclasses.asdict(await self._node.leave(within_s=within_s))
 
-    async def trace(self, target: str, *, own: bool) -> Json:
+    async def trace(self, target: str, *, own: bool = False) -> Json:
         """See `Verbs`."""
         closest, trace = await self._node.lookup(self._goal_of(target, own=own))
         return trace_view(trace) | {"closest": [contact_view(contact) for contact in closest]}

@@ -20,11 +20,11 @@ from pathlib import Path
 
 from aiohttp import ClientError
 
-from kademlia_node.cli.client import ControlClient, connected
-from kademlia_node.cli.failure import Refused
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.key import Kind, blob_key, entry_key, topic_key
+from kademlia_node.daemon.client import ControlClient, connected
 from kademlia_node.daemon.views import Json, value_of
+from kademlia_node.errors import Refused
 from kademlia_node.settings import INLINE_BYTES_MAX, VALUE_BYTES_MAX
 from tests.daemon.running import LONG_S, NETWORK, SECRET
 
