@@ -23,6 +23,7 @@ from tests.node.providers import (
     CHUNKS,
     CONTENT,
     Provider,
+    change_unseen,
     fetch,
     is_there,
     manifest_of,
@@ -193,7 +194,7 @@ async def test_never_a_wrong_file_though_all_holders_have_changed_it(
 ) -> None:
     async with Neighbourhood() as here:
         _, key = await provide(here, source, 2)
-        write(source, bytes(len(CONTENT)))
+        change_unseen(source, bytes(len(CONTENT)))
         reader = await here.start(server=False)
         with pytest.raises(Incomplete, match="16 of 16 pieces are missing"):
             await fetch(reader, key, target)
@@ -205,11 +206,12 @@ async def test_never_a_wrong_file_though_all_holders_have_changed_it(
 async def test_a_holder_that_lacks_pieces_gives_the_others(
     tmp_path: Path, source: Path, target: Path, part: Path
 ) -> None:
-    shrunk = tmp_path / "shrunk"
-    write(shrunk, CONTENT)
+    shrunk, files = tmp_path / "shrunk", SharedFiles()
+    write(shrunk, CONTENT[: 4 * PIECE])
+    await files.add(shrunk)
     async with Neighbourhood() as here:
-        _, key = await provide(here, shrunk, 1)
-        write(shrunk, CONTENT[: 4 * PIECE])
+        await here.grow(3)
+        key = (await (await here.start(content=files)).provide(manifest_of(CONTENT))).key
         reader = await here.start(server=False)
         with pytest.raises(Incomplete) as raised:
             await fetch(reader, key, target)
