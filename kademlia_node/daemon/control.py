@@ -1,28 +1,23 @@
 """The control API: the verbs as HTTP and JSON, over a Unix socket or, when asked for, over TCP.
 
 Whoever may open the socket (mode 0600) may do everything; over TCP a bearer token stands in for
-that. Refuses to know what the verbs do. Driven by `listen_unix` and `listen_tcp`, which serve
-until their block ends. An error is `{"error": kind, "detail": text, ...}` with a fitting status.
+that. Refuses to know what the verbs do. Driven by `listen`, which serves its application. An error
+is `{"error": kind, "detail": text, ...}` with a fitting status.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
-import socket
-import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 
-from kademlia_node.core.contact import Address
+from kademlia_node.daemon.archive import Archive
 from kademlia_node.daemon.drain import Drain
-from kademlia_node.daemon.folder import check_socket_path
 from kademlia_node.daemon.metrics import CONTENT_TYPE, exposition
-from kademlia_node.daemon.verbs import Archive, NodeVerbs
+from kademlia_node.daemon.verbs import NodeVerbs
 from kademlia_node.daemon.views import Json, error_view
 from kademlia_node.errors import (
     Conflict,
@@ -39,7 +34,6 @@ from kademlia_node.node.node import Node
 
 BODY_BYTES_MAX: Final = 128 * 2**10  # twice the largest value of the protocol
 NUMBER_DIGITS_MAX: Final = 20  # of 64 bits
-CLOSING_S: Final = 1.0  # what requests under way are given when the daemon stops
 
 STATUSES: Final[list[tuple[type[Exception], int]]] = [  # the first that fits
     (NotFound, 404),
@@ -268,77 +262,6 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except (KademliaError, ValueError) as error:
         status = next((code for kind, code in STATUSES if isinstance(error, kind)), 500)
         return web.json_response(error_view(error), status=status)
-
-
-@asynccontextmanager
-async def listen_unix(app: web.Application, path: Path) -> AsyncIterator[None]:
-    """Serve on a Unix socket of mode 0600 until the block ends; then it is gone.
-
-    Raises:
-        SetupError: no socket can be made there, or another daemon has one there.
-    """
-    with _bound_at(path) as bound:
-        async with _serving(app, bound):
-            yield
-
-
-@asynccontextmanager
-async def listen_tcp(app: web.Application, where: Address) -> AsyncIterator[Address]:
-    """Serve on TCP until the block ends; yields the bound address (port 0 takes any free one).
-
-    Raises:
-        SetupError: the address cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    try:
-        bound = socket.create_server(where, family=family)
-    except OSError as error:
-        raise SetupError(f"cannot serve the control API on {where}: {error.strerror}") from error
-    with bound:
-        async with _serving(app, bound):
-            yield Address(*bound.getsockname()[:2])
-
-
-@asynccontextmanager
-async def _serving(app: web.Application, bound: socket.socket) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSING_S)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, bound).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-@contextmanager
-def _bound_at(path: Path) -> Iterator[socket.socket]:
-    """A Unix socket bound to this path, which is ours until the block ends."""
-    check_socket_path(path)
-    with socket.socket(socket.AF_UNIX) as bound:
-        try:
-            _clear(path)
-            bound.bind(str(path))
-            path.chmod(0o600)  # nobody can connect before it listens
-        except OSError as error:
-            raise SetupError(f"cannot make the socket {path}: {error.strerror}") from error
-        try:
-            yield bound
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that a killed daemon left; anything else is not ours to remove."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise SetupError(f"{path} is in the way of the control socket: move it, or choose another")
-    with socket.socket(socket.AF_UNIX) as knocker:
-        if knocker.connect_ex(str(path)) == 0:
-            raise SetupError(f"another daemon answers at {path}: stop it, or choose another path")
-    path.unlink()
 
 
 async def _stream(request: web.Request, views: AsyncIterator[Json]) -> web.StreamResponse:

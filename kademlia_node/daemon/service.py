@@ -24,10 +24,11 @@ from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import solves_puzzle
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.network import Network
-from kademlia_node.daemon.control import Control, listen_tcp, listen_unix
+from kademlia_node.daemon.archive import Archive
+from kademlia_node.daemon.control import Control
 from kademlia_node.daemon.drain import Drain
 from kademlia_node.daemon.folder import Folder, locked
-from kademlia_node.daemon.verbs import Archive
+from kademlia_node.daemon.listen import listen_tcp, listen_unix
 from kademlia_node.daemon.views import Json
 from kademlia_node.errors import SetupError
 from kademlia_node.net import loop
