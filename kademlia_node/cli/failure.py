@@ -1,7 +1,7 @@
 """How a command that did not do what it was asked ends: what is said, and exit codes.
 
-0 done; 1 not found, not stored as asked, or the peer did not answer; 2 bad usage, or something on
-this machine is to be mended; 3 nobody to ask: no daemon, and no bootstrap node either.
+0 done; 1 not found, not stored as asked, not whole, or the peer did not answer; 2 bad usage, or
+something on this machine is to be mended; 3 nobody to ask: no daemon, and no bootstrap node either.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ EXIT_CODES: Final = {
     "NotStored": 1,
     "PartlyStored": 1,
     "Conflict": 1,
+    "Incomplete": 1,
     "NoAnswer": 1,
     "PeerRefused": 1,
     "NoDaemon": 3,

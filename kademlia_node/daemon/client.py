@@ -22,7 +22,7 @@ import aiohttp
 from yarl import URL
 
 from kademlia_node.daemon.folder import check_socket_path
-from kademlia_node.daemon.views import Json
+from kademlia_node.daemon.views import Json, OnView
 from kademlia_node.errors import NoDaemon, Refused
 
 PATIENT: Final = aiohttp.ClientTimeout(total=None)  # a million signatures take some minutes
@@ -126,6 +126,31 @@ class ControlClient:
         """See `Verbs`."""
         return await self._call("DELETE", "topics", topic, query={"slot": slot})
 
+    async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
+        """See `Verbs`."""
+        return await self._follow("contents", body=_path_body(path), on_progress=on_progress)
+
+    async def unprovide(self, key: str) -> Json:
+        """See `Verbs`."""
+        return await self._call("DELETE", "contents", key)
+
+    async def provided(self) -> list[Json]:
+        """See `Verbs`."""
+        contents: list[Json] = await self._request("GET", "contents")
+        return contents
+
+    async def fetch(
+        self,
+        key: str,
+        path: str,
+        *,
+        length_max: int | None = None,
+        on_progress: OnView | None = None,
+    ) -> Json:
+        """See `Verbs`."""
+        body = json.dumps({"path": path, "length_max": length_max}).encode()
+        return await self._follow("contents", key, "fetch", body=body, on_progress=on_progress)
+
     async def ping(self, peer: str) -> Json:
         """See `Verbs`."""
         return await self._call("POST", "ping", body=json.dumps({"peer": peer}).encode())
@@ -155,6 +180,20 @@ class ControlClient:
             await _check(response)
             async for line in response.content:
                 yield json.loads(line)
+
+    async def _follow(self, *path: str, body: bytes, on_progress: OnView | None) -> Json:
+        """Hear how far it is, line by line; the last line is the answer (`daemon.follow`)."""
+        async with self._session.post(_url(*path), data=body, timeout=PATIENT) as response:
+            await _check(response)
+            async for line in response.content:
+                view: Json = json.loads(line)
+                if "error" in view:
+                    raise Refused(view)
+                if "done_bytes" not in view:
+                    return view
+                if on_progress is not None:
+                    on_progress(view)
+        raise aiohttp.ClientPayloadError("it ended without an answer")
 
     async def _request(
         self,

@@ -10,17 +10,21 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
 from kademlia_node.daemon.archive import Archive
 from kademlia_node.daemon.drain import Drain
+from kademlia_node.daemon.follow import follow
 from kademlia_node.daemon.metrics import CONTENT_TYPE, exposition
+from kademlia_node.daemon.providing import Providing
 from kademlia_node.daemon.verbs import NodeVerbs
 from kademlia_node.daemon.views import Json, error_view
 from kademlia_node.errors import (
     Conflict,
+    Incomplete,
     KademliaError,
     NoAnswer,
     NotAgreed,
@@ -41,6 +45,7 @@ STATUSES: Final[list[tuple[type[Exception], int]]] = [  # the first that fits
     (ValueTooLarge, 413),
     (NotStored, 503),
     (NotAgreed, 503),
+    (Incomplete, 503),
     (NoAnswer, 504),
     (RemoteError, 502),
     (SetupError, 400),  # a host name nobody knows
@@ -59,6 +64,7 @@ class Control:
         node: has been started.
         needs_peers: whether it is ready only once it has joined.
         archive: of its store.
+        providing: what it provides.
         drain: knows what is under way, and whether the daemon ends.
         token: what a request must bear; None: nothing.
     """
@@ -69,12 +75,13 @@ class Control:
         *,
         needs_peers: bool,
         archive: Archive,
+        providing: Providing,
         drain: Drain,
         token: str | None = None,
     ) -> None:
         self._node = node
         self._drain = drain
-        self._verbs = NodeVerbs(node, archive=archive)
+        self._verbs = NodeVerbs(node, archive=archive, providing=providing)
         self._needs_peers = needs_peers
         self._token = token
 
@@ -105,6 +112,10 @@ class Control:
                 web.post(f"/v1/topics/{topic}", self._announce),
                 web.get(f"/v1/topics/{topic}", self._find),
                 web.delete(f"/v1/topics/{topic}", self._withdraw_entry),
+                web.post("/v1/contents", self._provide),
+                web.get("/v1/contents", self._provided),
+                web.delete(f"/v1/contents/{key}", self._unprovide),
+                web.post(f"/v1/contents/{key}/fetch", self._fetch),
                 web.post("/v1/ping", self._ping),
                 web.get(f"/v1/trace/{target}", self._trace),
                 web.post("/v1/backup", self._backup),
@@ -217,6 +228,26 @@ class Control:
         topic, slot = request.match_info["topic"], request.query.get("slot", "")
         return web.json_response(await self._verbs.withdraw_entry(topic, slot=slot))
 
+    # --- Contents ---------------------------------------------------------------------------------
+
+    async def _provide(self, request: web.Request) -> web.StreamResponse:
+        path = await _field(request, "path", meaning="ABSOLUTE PATH OF A FILE")
+        return await follow(request, partial(self._verbs.provide, path))
+
+    async def _provided(self, _: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.provided())
+
+    async def _unprovide(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.unprovide(request.match_info["key"]))
+
+    async def _fetch(self, request: web.Request) -> web.StreamResponse:
+        path = await _field(request, "path", meaning="ABSOLUTE PATH OF THE FILE TO BE")
+        length_max = (await request.json()).get("length_max")
+        if length_max is not None and type(length_max) is not int:
+            raise ValueError("length_max is a whole number of bytes")
+        key = request.match_info["key"]
+        return await follow(request, partial(self._verbs.fetch, key, path, length_max=length_max))
+
     # --- Peers ------------------------------------------------------------------------------------
 
     async def _ping(self, request: web.Request) -> web.Response:
@@ -275,7 +306,7 @@ async def _stream(request: web.Request, views: AsyncIterator[Json]) -> web.Strea
 
 
 async def _field(request: web.Request, name: str, *, meaning: str) -> str:
-    """The text of the only field of a JSON body."""
+    """The text of a field of a JSON body."""
     body = await request.json()
     text = body.get(name) if isinstance(body, dict) else None
     if not isinstance(text, str):

@@ -16,8 +16,10 @@ from kademlia_node.core.ids import node_id, point
 from kademlia_node.core.invite import SCHEME, key_text
 from kademlia_node.core.key import Key
 from kademlia_node.daemon.archive import Archive
+from kademlia_node.daemon.providing import Providing
 from kademlia_node.daemon.views import (
     Json,
+    OnView,
     backup_view,
     contact_view,
     entry_view,
@@ -27,9 +29,11 @@ from kademlia_node.daemon.views import (
     status_view,
     trace_view,
 )
-from kademlia_node.errors import NotFound, SetupError
+from kademlia_node.errors import MalformedMessage, NotFound, SetupError
 from kademlia_node.node.arguments import checked_author
+from kademlia_node.node.download import Progress
 from kademlia_node.node.node import Node
+from kademlia_node.node.sharing import checked_content
 
 
 class Verbs(Protocol):
@@ -91,6 +95,39 @@ class Verbs(Protocol):
         """The entries of a topic, as they come."""
         ...
 
+    async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
+        """Serve a file at an absolute path from now on, and announce it.
+
+        The answer is the receipt of its manifest, whose `key` names the content, with the `path`
+        that is served and its `size`. SetupError: of the file, or this node is no daemon's.
+        """
+        ...
+
+    async def unprovide(self, key: str) -> Json:
+        """Serve a content no longer: `key`, and whether we did (`unprovided`)."""
+        ...
+
+    async def provided(self) -> list[Json]:
+        """What is provided, in order of key: `key`, `path`, `size` and `state`.
+
+        The state is `announced`; `waiting` to be; or `changed` or `gone`, which is not served.
+        """
+        ...
+
+    async def fetch(
+        self,
+        key: str,
+        path: str,
+        *,
+        length_max: int | None = None,
+        on_progress: OnView | None = None,
+    ) -> Json:
+        """Fetch a content into a file at an absolute path; `key`, `path` and `size`.
+
+        Progress tells of the `holders`, too. SetupError: the file cannot be written.
+        """
+        ...
+
     async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
         """Delete a named value; a receipt."""
         ...
@@ -130,11 +167,15 @@ class NodeVerbs:
     Args:
         node: Whom to ask.
         archive: Of its store; None: there is nothing to back up.
+        providing: What it provides; None: it is gone too soon to serve anybody.
     """
 
-    def __init__(self, node: Node, *, archive: Archive | None = None) -> None:
+    def __init__(
+        self, node: Node, *, archive: Archive | None = None, providing: Providing | None = None
+    ) -> None:
         self._node = node
         self._archive = archive
+        self._providing = providing
 
     async def identity(self) -> Json:
         """See `Verbs`."""
@@ -202,6 +243,54 @@ class NodeVerbs:
         async for entry in self._node.find(topic):
             yield entry_view(entry)
 
+    async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
+        """See `Verbs`."""
+
+        def on_read(done_bytes: int, total_bytes: int) -> None:
+            if on_progress is not None:
+                on_progress({"done_bytes": done_bytes, "total_bytes": total_bytes})
+
+        file, receipt = await self._provider().provide(_absolute(path), on_read=on_read)
+        served = {"path": str(file.path), "size": file.manifest.length}
+        return receipt_view(receipt) | served
+
+    async def unprovide(self, key: str) -> Json:
+        """See `Verbs`."""
+        content = checked_content(Key.parse(key))
+        return {"key": key, "unprovided": await self._provider().unprovide(content)}
+
+    async def provided(self) -> list[Json]:
+        """See `Verbs`."""
+        return self._provider().provided()
+
+    async def fetch(
+        self,
+        key: str,
+        path: str,
+        *,
+        length_max: int | None = None,
+        on_progress: OnView | None = None,
+    ) -> Json:
+        """See `Verbs`."""
+        target, size = _absolute(path), 0
+
+        def on_piece(progress: Progress) -> None:
+            nonlocal size
+            size = progress.total_bytes
+            if on_progress is not None:
+                on_progress(dataclasses.asdict(progress))
+
+        try:
+            _check_replaceable(target)
+            await self._node.fetch(
+                Key.parse(key), target, length_max=length_max, on_progress=on_piece
+            )
+        except OSError as error:
+            raise SetupError(f"cannot write {target}: {error.strerror}") from error
+        except MalformedMessage as error:
+            raise ValueError(f"{key} is a value, to be read by `get`: {error}") from error
+        return {"key": key, "path": path, "size": size}
+
     async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.withdraw(name, own=own))
@@ -243,6 +332,11 @@ class NodeVerbs:
             raise SetupError("this node keeps nothing on disk: only a daemon has what to back up")
         return self._archive
 
+    def _provider(self) -> Providing:
+        if self._providing is None:
+            raise SetupError("somebody has to go on serving a file: only a daemon provides")
+        return self._providing
+
     def _goal_of(self, target: str, *, own: bool) -> bytes | Key:
         if is_name(target):
             return self._node.key_of(target, own=own)
@@ -258,6 +352,12 @@ def _absolute(text: str) -> Path:
     if not path.is_absolute():
         raise ValueError(f"the daemon has a folder of its own: {text!r} is no absolute path")
     return path
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise SetupError where a file would take the place of, say, a device."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise SetupError(f"{path} is no file: choose another path")
 
 
 def is_name(target: str) -> bool:

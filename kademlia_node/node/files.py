@@ -153,7 +153,7 @@ class SharedFiles:
 
 def _resolved(path: Path) -> Path:
     """Where a regular file is; looked at before it is opened, which some devices would notice."""
-    path = path.resolve(strict=True)
+    path = Path(os.path.realpath(path, strict=True))
     kind = _OTHER_KINDS.get(stat.S_IFMT(path.lstat().st_mode))
     if kind is not None:
         raise SetupError(f"{path} is {kind}")

@@ -255,12 +255,13 @@ async def running(folder: Path, books: Books) -> AsyncIterator[tuple[Process, Co
             await process.wait()
 
 
-async def start(folder: Path) -> Process:
+async def start(folder: Path, *options: str) -> Process:
     secret = folder / "secret"
     secret.touch(mode=0o600)
     secret.write_text(SECRET.hex())
     command = [sys.executable, "-m", "kademlia_node", "run", "--folder", str(folder)]
     command += ["--host", "127.0.0.1", "--network", NETWORK.name, "--secret-file", str(secret)]
+    command += options
     with (folder / "log").open("wb") as log:
         return await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=log)
 
