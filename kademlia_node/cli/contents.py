@@ -80,7 +80,8 @@ def provided(folder: Path, control: Path | None, *, as_json: bool) -> None:
     """List the files that the daemon provides.
 
     Key, bytes, state and path. The state is `announced`; `waiting`, until the network can be told;
-    `changed` or `gone`: such a file is not served. Provide it again, or `unprovide` its key.
+    `changed` or `gone`: such a file is not served. Provide it again, under its new key, or
+    `unprovide` the old one.
     """
     contents = Access(folder=folder, control=control).ask(lambda verbs: verbs.provided())
     view.show_json(contents) if as_json else view.show_contents(contents)

@@ -1,8 +1,9 @@
 """The control API: the verbs as HTTP and JSON, over a Unix socket or, when asked for, over TCP.
 
-Whoever may open the socket (mode 0600) may do everything; over TCP a bearer token stands in for
-that. Refuses to know what the verbs do. Driven by `listen`, which serves its application. An error
-is `{"error": kind, "detail": text, ...}` with a fitting status.
+Whoever may open the socket (mode 0600) may do everything, which includes to have files read and
+written as the daemon's user; over TCP a bearer token stands in for that. Refuses to know what the
+verbs do. Driven by `listen`, which serves its application. An error is
+`{"error": kind, "detail": text, ...}` with a fitting status.
 """
 
 from __future__ import annotations

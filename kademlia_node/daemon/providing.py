@@ -18,7 +18,7 @@ from typing import Final
 from kademlia_node.core.key import Key
 from kademlia_node.daemon.kept import Kept, key_of
 from kademlia_node.daemon.views import Json
-from kademlia_node.errors import KademliaError, SetupError
+from kademlia_node.errors import KademliaError, NotStored, SetupError
 from kademlia_node.node.files import FileState, OnRead, SharedFile, SharedFiles, read_file
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Receipt
@@ -68,6 +68,8 @@ class Providing:
     ) -> tuple[SharedFile, Receipt]:
         """Read a file, serve it from now on, after restarts too, and announce it.
 
+        It takes the place of what was provided from the same path before.
+
         Raises:
             SetupError: it is no regular file, cannot be read or was changed meanwhile; the list
                 cannot be written; or we do not know where we are reached.
@@ -88,6 +90,9 @@ class Providing:
                     self._remove(key)
                     await self._node.forget(key)
                 raise
+            for replaced in [k for k, f in self._entries.items() if f.path == file.path]:
+                if replaced != key:
+                    await self._replace(replaced)
         return file, receipt
 
     async def unprovide(self, key: Key) -> bool:
@@ -156,6 +161,15 @@ class Providing:
         self._said[key] = here
         self._failed.discard(key)
         return receipt
+
+    async def _replace(self, key: Key) -> None:
+        """Its file has another content now. What nobody takes is tried again by `look_after`."""
+        try:
+            await self._node.unprovide(key)
+        except NotStored as error:
+            log.warning("%s cannot be withdrawn yet: %s", key, error)
+        else:
+            self._remove(key)
 
     def _remove(self, key: Key) -> None:
         self._kept.remove(key)

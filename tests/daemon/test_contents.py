@@ -22,7 +22,7 @@ from kademlia_node.errors import NoDaemon, Refused, SetupError
 from kademlia_node.node.node import Node
 from kademlia_node.settings import PIECE_BYTES_MIN as PIECE
 from tests.daemon.killed import start
-from tests.daemon.running import LONG_S, NETWORK, QUICK, daemon, through
+from tests.daemon.running import LONG_S, NETWORK, QUICK, daemon, silent_port, through
 from tests.node.providers import CONTENT, change_unseen, manifest_of, read, remove, touch, write
 
 pytestmark = pytest.mark.net
@@ -142,6 +142,18 @@ async def test_the_same_content_at_another_path_is_provided_from_there(
         write(tmp_path / "other", CONTENT)
         await client.provide(str(tmp_path / "other"))
         assert [one["path"] for one in await client.provided()] == [str(tmp_path / "other")]
+
+
+async def test_a_file_that_is_provided_again_takes_the_place_of_what_it_was(
+    tmp_path: Path, source: Path
+) -> None:
+    async with lone(tmp_path / "a") as client:
+        await client.provide(str(source))
+        write(source, b"another content")
+        key = (await client.provide(str(source)))["key"]
+        assert await states(client) == {key: "announced"}
+        assert await published(client) == 2
+    assert [path.stem for path in (tmp_path / "a" / "provided").iterdir()] == [key]
 
 
 async def test_what_cannot_be_announced_is_not_provided(tmp_path: Path, source: Path) -> None:
@@ -271,6 +283,22 @@ async def test_an_entry_that_is_damaged_is_set_aside_and_the_others_go_on(
     async with lone(tmp_path / "a") as client:
         await eventually(client, {KEY: "announced"})
     assert len(list(kept.glob("*.broken"))) == len(others)
+
+
+async def test_what_cannot_be_announced_at_the_start_is_as_soon_as_it_can(
+    tmp_path: Path, source: Path
+) -> None:
+    async with lone(tmp_path / "a") as client:
+        await client.provide(str(source))
+    port = silent_port()
+    plan: dict[str, Any] = {"server": False, "settings": OFTEN}
+    bootstrap = through({"address": f"127.0.0.1:{port}"})
+    async with lone(tmp_path / "a", bootstrap=bootstrap, **plan) as client:
+        assert await states(client) == {KEY: "waiting"}
+        async with lone(tmp_path / "b", port=port) as by_b:
+            await eventually(client, {KEY: "announced"})
+            await by_b.fetch(KEY, str(tmp_path / "target"))
+    assert read(tmp_path / "target") == CONTENT
 
 
 # --- What is refused ------------------------------------------------------------------------------
