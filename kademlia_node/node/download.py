@@ -222,7 +222,11 @@ class Download:
         while self._copies:
             offsets, block = self._copies.popleft()
             for offset in offsets:
-                self._write(offset, block)
+                try:
+                    self._write(offset, block)
+                except OSError as failure:  # `run` raises it
+                    self._failure = failure
+                    return
                 await asyncio.sleep(0)
 
     def _write(self, offset: int, block: bytes) -> None:

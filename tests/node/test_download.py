@@ -372,6 +372,21 @@ async def test_a_disk_that_is_full_ends_the_attempt_and_damages_nothing(
         assert read(target) == CONTENT
 
 
+async def test_a_disk_that_is_full_where_a_piece_comes_again_is_the_same_error(
+    tmp_path: Path, target: Path
+) -> None:
+    twice, piece = tmp_path / "twice", CONTENT[:PIECE]
+    write(twice, piece + CONTENT[PIECE : 3 * PIECE] + piece)
+    async with Neighbourhood() as here:
+        _, key = await provide(here, twice, 1)
+        reader = await here.start(server=False)
+        with file_size_limit(3 * PIECE), pytest.raises(OSError, match=r"large|space"):
+            await fetch(reader, key, target)
+        assert not is_there(target)
+        await fetch(reader, key, target)
+        assert read(target) == read(twice)
+
+
 async def test_a_piece_that_was_written_in_part_is_not_taken_for_whole(
     tmp_path: Path, target: Path
 ) -> None:
