@@ -9,7 +9,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import aiohttp
@@ -19,10 +18,8 @@ from kademlia_node.core.key import blob_key, topic_key
 from kademlia_node.daemon.client import ControlClient, connected
 from kademlia_node.daemon.views import Json
 from kademlia_node.errors import NoDaemon, Refused, SetupError
-from kademlia_node.node.node import Node
-from kademlia_node.settings import PIECE_BYTES_MIN as PIECE
 from tests.daemon.killed import start
-from tests.daemon.running import LONG_S, NETWORK, QUICK, daemon, silent_port, through
+from tests.daemon.running import LONG_S, QUICK, daemon, silent_port, through
 from tests.node.providers import CONTENT, change_unseen, manifest_of, read, remove, touch, write
 
 pytestmark = pytest.mark.net
@@ -400,52 +397,6 @@ async def test_a_fetch_that_cannot_be_says_why(tmp_path: Path, source: Path) -> 
 
 
 # --- Who asks -------------------------------------------------------------------------------------
-
-
-async def test_a_fetch_is_broken_off_when_nobody_waits_for_it(tmp_path: Path) -> None:
-    content = Random(2).randbytes(4 * PIECE)
-    write(tmp_path / "s", content)
-    async with daemon(tmp_path / "a") as a, client_of(a) as by_a:
-        key = (await by_a.provide(str(tmp_path / "s")))["key"]
-        silent = Silent()
-        async with (
-            Node(network=NETWORK, host="127.0.0.1", bootstrap=[a["address"]], content=silent) as b,
-        ):
-            await by_a.unprovide(key)
-            await b.provide(manifest_of(content))
-            target = str(tmp_path / "t")
-            fetching = asyncio.create_task(fetch_alone(Path(a["control"]), key, target))
-            await asyncio.wait_for(silent.asked.wait(), LONG_S)
-            fetching.cancel()
-            await asyncio.wait([fetching])
-            async with asyncio.timeout(LONG_S):
-                while await is_locked(by_a, key, target):  # noqa: ASYNC110
-                    await asyncio.sleep(0.01)
-
-
-async def is_locked(client: ControlClient, key: str, target: str) -> bool:
-    """Whether another fetch of it is under way."""
-    kind: str = (await refused(client.fetch(key, target)))["error"]
-    assert kind in {"SetupError", "Incomplete"}
-    return kind == "SetupError"
-
-
-class Silent:
-    """A source that has everything and, when first asked, takes its time."""
-
-    def __init__(self) -> None:
-        self.asked = asyncio.Event()
-
-    async def read(self, content: bytes, offset: int, length: int) -> bytes | None:
-        if not self.asked.is_set():
-            self.asked.set()
-            await asyncio.sleep(LONG_S)
-        return None
-
-
-async def fetch_alone(socket: Path, key: str, target: str) -> None:
-    async with connected(socket) as client:
-        await client.fetch(key, target)
 
 
 async def test_the_client_says_if_nobody_is_there(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import Any, cast
 
@@ -73,6 +74,17 @@ def house(tmp_path: Path) -> House:
 
 def states(house: House) -> list[Any]:
     return [one["state"] for one in house.providing.provided()]
+
+
+async def test_the_list_is_on_the_disk_before_the_network_is_told(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda _: before.append(len(house.node.said)))
+    file, _ = await house.providing.provide(house.source)
+    assert before == [0, 0]  # of the file, and of its name
+    await house.providing.unprovide(key_of(file.manifest))
+    assert before == [0, 0, 2]
 
 
 async def test_what_the_network_knows_is_not_said_again(house: House) -> None:

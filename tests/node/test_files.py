@@ -71,6 +71,21 @@ async def test_what_has_taken_the_place_of_a_file_is_not_read(tmp_path: Path, ot
     assert shared.state() is FileState.CHANGED
 
 
+async def test_a_link_to_the_very_file_is_not_followed_either(tmp_path: Path) -> None:
+    source, files = tmp_path / "source", SharedFiles()
+    write(source, b"content")
+    shared = await read_file(source)
+    files.share(shared)
+    make_a_link_of(source)
+    assert await files.read(shared.manifest.pieces[0].hash, 0, PIECE) is None
+    assert shared.state() is FileState.CHANGED
+
+
+def make_a_link_of(path: Path) -> None:
+    path.rename(path.with_name("elsewhere"))
+    path.symlink_to("elsewhere")
+
+
 async def test_a_link_stands_for_the_file_behind_it_now(tmp_path: Path) -> None:
     source, link = tmp_path / "source", tmp_path / "link"
     write(source, CONTENT)
