@@ -86,6 +86,25 @@ def make_a_link_of(path: Path) -> None:
     path.symlink_to("elsewhere")
 
 
+async def test_no_file_is_left_open(tmp_path: Path) -> None:
+    source, files = tmp_path / "source", SharedFiles()
+    write(source, b"content")
+    manifest = await files.add(source)
+    before = open_files()
+    await files.add(source)
+    assert await files.read(manifest.pieces[0].hash, 0, PIECE) == b"content"
+    touch(source)
+    assert await files.read(manifest.pieces[0].hash, 0, PIECE) is None
+    remove(source)
+    source.mkdir()
+    assert await files.read(manifest.pieces[0].hash, 0, PIECE) is None
+    assert open_files() == before
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_a_link_stands_for_the_file_behind_it_now(tmp_path: Path) -> None:
     source, link = tmp_path / "source", tmp_path / "link"
     write(source, CONTENT)
