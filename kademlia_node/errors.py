@@ -4,12 +4,13 @@ Each is named for what happened, and there are three kinds of blame. What a peer
 (`RemoteError`) is counted and never ends anything. What the caller asked for and could not have
 (`NotFound`, `NotAgreed`, `NotStored`, `PartlyStored`, `Conflict`, `Incomplete`) carries what is
 known about it; asked of a node that cannot answer it is `NotRunning`. What the operator must mend
-(`SetupError`) is one clear line. Our own mistakes are asserts.
+(`SetupError`) is one clear line. Asked of a daemon these are all `Refused`; if there is none, it is
+`NoDaemon`. Our own mistakes are asserts.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kademlia_node.core.record import Reason, Record
@@ -143,3 +144,18 @@ class AlreadyRunning(KademliaError):  # noqa: N818 - named for what happened
 
 class SetupError(KademliaError):
     """Something on this machine stands in the way; the message says what, and what to do."""
+
+
+class NoDaemon(KademliaError):  # noqa: N818 - named for what happened
+    """Nobody does the work: no daemon answers, or no bootstrap node did."""
+
+
+class Refused(KademliaError):  # noqa: N818 - named for what happened
+    """A daemon did not do what was asked; `view`, as `daemon.views.error_view` forms it, says why.
+
+    `view["error"]` is the name of the error that a `Node` would have raised, such as `NotFound`.
+    """
+
+    def __init__(self, view: dict[str, Any]) -> None:
+        super().__init__(view["detail"])
+        self.view = view

@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from kademlia_node.cli.client import ControlClient, connected
+from kademlia_node.daemon.client import ControlClient, connected
 from kademlia_node.daemon.views import value_of
 
 COPIES = 5

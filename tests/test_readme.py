@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 
 def test_the_python_examples_run() -> None:
-    private, content, swarm = blocks("python")
+    private, content, swarm, _ = blocks("python")
     ran = subprocess.run(
         [sys.executable, "-c", private], check=False, capture_output=True, timeout=60
     )
@@ -27,6 +27,33 @@ def test_the_python_examples_run() -> None:
     assert ran.stdout.split() == [b"b'blue'", b"[b'kademlia.pdf']"]
     for example in (content, swarm):
         subprocess.run([sys.executable, "-c", example], check=True, timeout=60)
+
+
+def test_the_client_of_a_daemon_runs(tmp_path: Path) -> None:
+    *_, client = blocks("python")
+    program = [sys.executable, "-m", "kademlia_node"]
+    daemon = subprocess.Popen(
+        [*program, "run", "--folder", "a", "--host", "127.0.0.1"],
+        cwd=tmp_path,
+        env={**os.environ, "KADEMLIA_NODE_SECRET": bytes(32).hex(), "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline()  # it is ready
+        ran = subprocess.run(
+            [sys.executable, "-c", client],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        assert ran.stdout == b"blue\n"
+    finally:
+        daemon.kill()
+        daemon.communicate()
 
 
 def test_the_command_line_examples_run(tmp_path: Path) -> None:
@@ -52,6 +79,7 @@ def test_the_command_line_examples_run(tmp_path: Path) -> None:
     assert "blob-" in said
     assert "exit code 1" in said
     assert said.count("kademlia.pdf") == 2  # found by the daemon, and without it
+    assert re.search(r"^blob-\w+\t2000000\tchanged\t/.*/film$", said, re.MULTILINE)
 
 
 def test_every_file_that_the_readme_names_exists() -> None:

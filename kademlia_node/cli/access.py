@@ -59,7 +59,7 @@ class Access:
     def _verbs(self, *, as_self: bool) -> AbstractAsyncContextManager[Verbs]:
         # Imported here, for --help and --version are not to wait for an HTTP library.
         if self.network is None:
-            from kademlia_node.cli.client import connected  # noqa: PLC0415
+            from kademlia_node.daemon.client import connected  # noqa: PLC0415
 
             return connected(self.control or Folder(self.folder).socket_path)
         from kademlia_node.cli.embedded import joined  # noqa: PLC0415

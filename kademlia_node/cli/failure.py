@@ -1,7 +1,7 @@
-"""How a command that did not do what it was asked ends: errors of its own, and exit codes.
+"""How a command that did not do what it was asked ends: what is said, and exit codes.
 
-0 done; 1 not found, not stored as asked, or the peer did not answer; 2 bad usage, or something on
-this machine is to be mended; 3 nobody to ask: no daemon, and no bootstrap node either.
+0 done; 1 not found, not stored as asked, not whole, or the peer did not answer; 2 bad usage, or
+something on this machine is to be mended; 3 nobody to ask: no daemon, and no bootstrap node either.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from kademlia_node.daemon.views import Json, error_view
-from kademlia_node.errors import KademliaError
+from kademlia_node.errors import KademliaError, Refused
 
 EXIT_CODES: Final = {
     "NotFound": 1,
@@ -17,24 +17,13 @@ EXIT_CODES: Final = {
     "NotStored": 1,
     "PartlyStored": 1,
     "Conflict": 1,
+    "Incomplete": 1,
     "NoAnswer": 1,
     "PeerRefused": 1,
     "NoDaemon": 3,
     "HTTPServiceUnavailable": 3,  # there is one, but it is ending
 }
 EXIT_SETUP: Final = 2
-
-
-class NoDaemon(KademliaError):  # noqa: N818 - named for what happened
-    """Nobody does the work: no daemon answers, or no bootstrap node did."""
-
-
-class Refused(KademliaError):  # noqa: N818 - named for what happened
-    """What was asked was not done; `view`, in the form of `error_view`, says why."""
-
-    def __init__(self, view: Json) -> None:
-        super().__init__(view["detail"])
-        self.view = view
 
 
 def view_of(error: KademliaError | ValueError) -> Json:

@@ -11,9 +11,9 @@ import click
 
 from kademlia_node.cli import view
 from kademlia_node.cli.access import Access
-from kademlia_node.cli.failure import Refused
 from kademlia_node.cli.options import daemon_options, in_json
 from kademlia_node.daemon.verbs import Verbs
+from kademlia_node.errors import Refused
 
 
 @click.command()

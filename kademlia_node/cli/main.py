@@ -8,6 +8,7 @@ import click
 
 from kademlia_node.cli import view
 from kademlia_node.cli.backup import backup
+from kademlia_node.cli.contents import fetch, provide, provided, unprovide
 from kademlia_node.cli.failure import EXIT_CODES, EXIT_SETUP, view_of
 from kademlia_node.cli.keeping import forget, published
 from kademlia_node.cli.leave import leave
@@ -74,5 +75,7 @@ def main() -> None:
     """
 
 
-for verb in (run, *VERBS, published, forget, backup, leave):
+CONTENTS: Final = (provide, fetch, provided, unprovide)
+
+for verb in (run, *VERBS, *CONTENTS, published, forget, backup, leave):
     main.add_command(verb)

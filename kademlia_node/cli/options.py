@@ -19,7 +19,7 @@ from kademlia_node.cli.access import Access
 from kademlia_node.core.invite import parse_invite
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.folder import default_folder, parse_secret, read_private
-from kademlia_node.errors import SetupError
+from kademlia_node.errors import NoDaemon, SetupError
 
 ENVIRONMENT: Final = "KADEMLIA_NODE_"
 SECRET_VARIABLE: Final = ENVIRONMENT + "SECRET"
@@ -150,10 +150,13 @@ def reaches_a_node(command: Callable[..., None]) -> Callable[..., None]:
             )
         else:
             _refuse_in_vain("network", "secret_file", "copies", "puzzle_bits")
-        command(
-            access=Access(folder=folder, control=control, bootstrap=bootstrap, network=joins),
-            **rest,
-        )
+        access = Access(folder=folder, control=control, bootstrap=bootstrap, network=joins)
+        try:
+            command(access=access, **rest)
+        except NoDaemon as error:
+            if bootstrap:
+                raise
+            raise NoDaemon(f"{error},  or join for this once with --bootstrap") from error
 
     joining = click.option(
         "--bootstrap",

@@ -15,7 +15,6 @@ import click
 
 from kademlia_node.cli import view
 from kademlia_node.cli.access import Access
-from kademlia_node.cli.failure import NoDaemon, Refused
 from kademlia_node.cli.options import (
     PATH,
     daemon_options,
@@ -28,7 +27,7 @@ from kademlia_node.core.key import Kind
 from kademlia_node.daemon.folder import Folder
 from kademlia_node.daemon.verbs import Verbs, is_name, parse_if_key
 from kademlia_node.daemon.views import Json, value_of
-from kademlia_node.errors import SetupError, ValueTooLarge
+from kademlia_node.errors import NoDaemon, Refused, SetupError, ValueTooLarge
 from kademlia_node.node.arguments import COUNT_MAX, checked_author
 from kademlia_node.settings import VALUE_BYTES_MAX
 

@@ -1,21 +1,22 @@
 """What the verbs show: data on stdout, talk on stderr.
 
-The only importer of rich, and only when stdout is a terminal; otherwise tables are lines of
-tab-separated fields, so that they can be cut and sorted.
+The only importer of rich, and only when it is a terminal that is written to; otherwise tables are
+lines of tab-separated fields, so that they can be cut and sorted, and progress is not shown.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 
 from kademlia_node.cli.failure import printable
-from kademlia_node.daemon.views import Json, value_of
+from kademlia_node.daemon.views import Json, OnView, value_of
 from kademlia_node.node.receipt import counted
 
 
@@ -32,6 +33,26 @@ def show_line(value: Any) -> None:
 def talk(line: str) -> None:
     """A line for people only."""
     click.echo(printable(line), err=True)
+
+
+@contextmanager
+def progress(doing: str) -> Iterator[OnView]:
+    """A line on the terminal that tells how far something has come, and is gone in the end."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn  # noqa: PLC0415
+
+    said = TextColumn("{task.description}", markup=False)
+    screen = Console(stderr=True)
+    with Progress(said, BarColumn(), DownloadColumn(), console=screen, transient=True) as bar:
+        task = bar.add_task(printable(doing), total=None)
+
+        def show(view: Json) -> None:
+            bar.update(task, completed=view["done_bytes"], total=view["total_bytes"])
+
+        yield show
 
 
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -114,6 +135,12 @@ def show_publications(publications: Iterable[Json]) -> None:
         for one in publications
     ]
     show_table(columns, rows)
+
+
+def show_contents(contents: Iterable[Json]) -> None:
+    """The files that a daemon provides."""
+    columns = ("key", "bytes", "state", "path")
+    show_table(columns, [(one["key"], one["size"], one["state"], one["path"]) for one in contents])
 
 
 def show_peers(peers: Iterable[Json]) -> None:

@@ -1,31 +1,31 @@
 """The control API: the verbs as HTTP and JSON, over a Unix socket or, when asked for, over TCP.
 
-Whoever may open the socket (mode 0600) may do everything; over TCP a bearer token stands in for
-that. Refuses to know what the verbs do. Driven by `listen_unix` and `listen_tcp`, which serve
-until their block ends. An error is `{"error": kind, "detail": text, ...}` with a fitting status.
+Whoever may open the socket (mode 0600) may do everything, which includes to have files read and
+written as the daemon's user; over TCP a bearer token stands in for that. Refuses to know what the
+verbs do. Driven by `listen`, which serves its application. An error is
+`{"error": kind, "detail": text, ...}` with a fitting status.
 """
 
 from __future__ import annotations
 
 import hmac
 import json
-import socket
-import stat
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from aiohttp import web
 
-from kademlia_node.core.contact import Address
+from kademlia_node.daemon.archive import Archive
 from kademlia_node.daemon.drain import Drain
-from kademlia_node.daemon.folder import check_socket_path
+from kademlia_node.daemon.follow import follow
 from kademlia_node.daemon.metrics import CONTENT_TYPE, exposition
-from kademlia_node.daemon.verbs import Archive, NodeVerbs
+from kademlia_node.daemon.providing import Providing
+from kademlia_node.daemon.verbs import NodeVerbs
 from kademlia_node.daemon.views import Json, error_view
 from kademlia_node.errors import (
     Conflict,
+    Incomplete,
     KademliaError,
     NoAnswer,
     NotAgreed,
@@ -39,7 +39,6 @@ from kademlia_node.node.node import Node
 
 BODY_BYTES_MAX: Final = 128 * 2**10  # twice the largest value of the protocol
 NUMBER_DIGITS_MAX: Final = 20  # of 64 bits
-CLOSING_S: Final = 1.0  # what requests under way are given when the daemon stops
 
 STATUSES: Final[list[tuple[type[Exception], int]]] = [  # the first that fits
     (NotFound, 404),
@@ -47,6 +46,7 @@ STATUSES: Final[list[tuple[type[Exception], int]]] = [  # the first that fits
     (ValueTooLarge, 413),
     (NotStored, 503),
     (NotAgreed, 503),
+    (Incomplete, 503),
     (NoAnswer, 504),
     (RemoteError, 502),
     (SetupError, 400),  # a host name nobody knows
@@ -65,6 +65,7 @@ class Control:
         node: has been started.
         needs_peers: whether it is ready only once it has joined.
         archive: of its store.
+        providing: what it provides.
         drain: knows what is under way, and whether the daemon ends.
         token: what a request must bear; None: nothing.
     """
@@ -75,12 +76,13 @@ class Control:
         *,
         needs_peers: bool,
         archive: Archive,
+        providing: Providing,
         drain: Drain,
         token: str | None = None,
     ) -> None:
         self._node = node
         self._drain = drain
-        self._verbs = NodeVerbs(node, archive=archive)
+        self._verbs = NodeVerbs(node, archive=archive, providing=providing)
         self._needs_peers = needs_peers
         self._token = token
 
@@ -111,6 +113,10 @@ class Control:
                 web.post(f"/v1/topics/{topic}", self._announce),
                 web.get(f"/v1/topics/{topic}", self._find),
                 web.delete(f"/v1/topics/{topic}", self._withdraw_entry),
+                web.post("/v1/contents", self._provide),
+                web.get("/v1/contents", self._provided),
+                web.delete(f"/v1/contents/{key}", self._unprovide),
+                web.post(f"/v1/contents/{key}/fetch", self._fetch),
                 web.post("/v1/ping", self._ping),
                 web.get(f"/v1/trace/{target}", self._trace),
                 web.post("/v1/backup", self._backup),
@@ -223,6 +229,26 @@ class Control:
         topic, slot = request.match_info["topic"], request.query.get("slot", "")
         return web.json_response(await self._verbs.withdraw_entry(topic, slot=slot))
 
+    # --- Contents ---------------------------------------------------------------------------------
+
+    async def _provide(self, request: web.Request) -> web.StreamResponse:
+        path = await _field(request, "path", meaning="ABSOLUTE PATH OF A FILE")
+        return await follow(request, partial(self._verbs.provide, path))
+
+    async def _provided(self, _: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.provided())
+
+    async def _unprovide(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._verbs.unprovide(request.match_info["key"]))
+
+    async def _fetch(self, request: web.Request) -> web.StreamResponse:
+        path = await _field(request, "path", meaning="ABSOLUTE PATH OF THE FILE TO BE")
+        length_max = (await request.json()).get("length_max")
+        if length_max is not None and type(length_max) is not int:
+            raise ValueError("length_max is a whole number of bytes")
+        key = request.match_info["key"]
+        return await follow(request, partial(self._verbs.fetch, key, path, length_max=length_max))
+
     # --- Peers ------------------------------------------------------------------------------------
 
     async def _ping(self, request: web.Request) -> web.Response:
@@ -270,77 +296,6 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return web.json_response(error_view(error), status=status)
 
 
-@asynccontextmanager
-async def listen_unix(app: web.Application, path: Path) -> AsyncIterator[None]:
-    """Serve on a Unix socket of mode 0600 until the block ends; then it is gone.
-
-    Raises:
-        SetupError: no socket can be made there, or another daemon has one there.
-    """
-    with _bound_at(path) as bound:
-        async with _serving(app, bound):
-            yield
-
-
-@asynccontextmanager
-async def listen_tcp(app: web.Application, where: Address) -> AsyncIterator[Address]:
-    """Serve on TCP until the block ends; yields the bound address (port 0 takes any free one).
-
-    Raises:
-        SetupError: the address cannot be bound.
-    """
-    family = socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    try:
-        bound = socket.create_server(where, family=family)
-    except OSError as error:
-        raise SetupError(f"cannot serve the control API on {where}: {error.strerror}") from error
-    with bound:
-        async with _serving(app, bound):
-            yield Address(*bound.getsockname()[:2])
-
-
-@asynccontextmanager
-async def _serving(app: web.Application, bound: socket.socket) -> AsyncIterator[None]:
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=CLOSING_S)
-    await runner.setup()
-    try:
-        await web.SockSite(runner, bound).start()
-        yield
-    finally:
-        await runner.cleanup()
-
-
-@contextmanager
-def _bound_at(path: Path) -> Iterator[socket.socket]:
-    """A Unix socket bound to this path, which is ours until the block ends."""
-    check_socket_path(path)
-    with socket.socket(socket.AF_UNIX) as bound:
-        try:
-            _clear(path)
-            bound.bind(str(path))
-            path.chmod(0o600)  # nobody can connect before it listens
-        except OSError as error:
-            raise SetupError(f"cannot make the socket {path}: {error.strerror}") from error
-        try:
-            yield bound
-        finally:
-            path.unlink(missing_ok=True)
-
-
-def _clear(path: Path) -> None:
-    """Remove a socket that a killed daemon left; anything else is not ours to remove."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise SetupError(f"{path} is in the way of the control socket: move it, or choose another")
-    with socket.socket(socket.AF_UNIX) as knocker:
-        if knocker.connect_ex(str(path)) == 0:
-            raise SetupError(f"another daemon answers at {path}: stop it, or choose another path")
-    path.unlink()
-
-
 async def _stream(request: web.Request, views: AsyncIterator[Json]) -> web.StreamResponse:
     """One line of JSON for each view, sent when it comes."""
     response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
@@ -352,7 +307,7 @@ async def _stream(request: web.Request, views: AsyncIterator[Json]) -> web.Strea
 
 
 async def _field(request: web.Request, name: str, *, meaning: str) -> str:
-    """The text of the only field of a JSON body."""
+    """The text of a field of a JSON body."""
     body = await request.json()
     text = body.get(name) if isinstance(body, dict) else None
     if not isinstance(text, str):

@@ -3,6 +3,7 @@
     key             32-byte seed of the identity, as text; mode 0600
     lock            held (flock) while a daemon runs; holds its process ID
     peers.json      the peers that were known last, and how many nodes there seemed to be
+    provided/       the files that are provided (`kept`)
     control.sock    where the verbs reach the daemon
     control.token   bearer token of the control API over TCP, if that was asked for; mode 0600
 
@@ -52,6 +53,7 @@ class Folder:
         self.lock_path = path / "lock"
         self.peers_path = path / "peers.json"
         self.store_path = path / "store.db"
+        self.provided_path = path / "provided"
         self.socket_path = path / "control.sock"
         self.token_path = path / "control.token"
 
@@ -74,14 +76,14 @@ class Folder:
 
     def write_key(self, identity: Identity) -> None:
         """Keep the identity."""
-        _write_private(self.key_path, f"{KEY_HEADER}\n{identity.seed.hex()}\n")
+        write_private(self.key_path, f"{KEY_HEADER}\n{identity.seed.hex()}\n")
 
     def token(self, rng: random.Random) -> str:
         """The bearer token of the control API; made when first asked for."""
         kept = read_private(self.token_path)
         if kept is None:
             kept = rng.randbytes(32).hex()
-            _write_private(self.token_path, kept + "\n")
+            write_private(self.token_path, kept + "\n")
         return kept.strip()
 
     def read_memory(self) -> Memory:
@@ -100,7 +102,7 @@ class Folder:
     def write_memory(self, memory: Memory) -> None:
         """Keep it for the next run. Failing to do so is logged and nothing more."""
         try:
-            _write_private(self.peers_path, memory.to_json())
+            write_private(self.peers_path, memory.to_json())
         except SetupError as error:
             log.warning("the peers could not be saved: %s", error)
 
@@ -170,17 +172,53 @@ def _take(lock: int, path: Path) -> None:
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
 
-def _write_private(path: Path, text: str) -> None:
-    """Replace a file, whole or not at all; nobody else can read it at any instant."""
+def write_private(path: Path, text: str, *, durable: bool = False) -> None:
+    """Replace a file, whole or not at all; nobody else can read it at any instant.
+
+    Args:
+        path: Of the file.
+        text: All of it.
+        durable: Return when a power cut cannot undo it any more.
+
+    Raises:
+        SetupError: it cannot be written.
+    """
     fresh = path.with_suffix(".new")
     try:
         fresh.unlink(missing_ok=True)  # left by a killed process, with who knows which mode
         handle = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         fresh.replace(path)
+        if durable:
+            _sync_names(path.parent)
     except OSError as error:
         raise SetupError(f"cannot write {path}: {error.strerror}") from error
+
+
+def remove_durably(path: Path) -> None:
+    """Remove a file, if it is there, so that a power cut cannot bring it back.
+
+    Raises:
+        SetupError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        _sync_names(path.parent)
+    except OSError as error:
+        raise SetupError(f"cannot remove {path}: {error.strerror}") from error
+
+
+def _sync_names(folder: Path) -> None:
+    """Have the disk hold which files are in a folder."""
+    handle = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _parse_key(text: str) -> Identity:

@@ -24,13 +24,17 @@ from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import solves_puzzle
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.network import Network
-from kademlia_node.daemon.control import Control, listen_tcp, listen_unix
+from kademlia_node.daemon.archive import Archive
+from kademlia_node.daemon.control import Control
 from kademlia_node.daemon.drain import Drain
 from kademlia_node.daemon.folder import Folder, locked
-from kademlia_node.daemon.verbs import Archive
+from kademlia_node.daemon.kept import Kept
+from kademlia_node.daemon.listen import listen_tcp, listen_unix
+from kademlia_node.daemon.providing import Providing
 from kademlia_node.daemon.views import Json
 from kademlia_node.errors import SetupError
 from kademlia_node.net import loop
+from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.life import find_identity
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
@@ -89,14 +93,15 @@ def run(plan: Plan, *, on_ready: Callable[[Json], None]) -> None:
 
 async def _make_node(
     plan: Plan, folder: Folder, *, identity: Identity, settings: Settings, rng: random.Random
-) -> tuple[Node, Archive]:
-    """The node of this folder, with its peers of old and the records it holds; and its archive."""
+) -> tuple[Node, Archive, Providing]:
+    """The node of this folder, with its peers, its records and the files that it provides."""
     store = await DiskStore.open(
         folder.store_path,
         own_id=identity.id,
         settings=plan.network.adapt(settings),
         durability=plan.durability,
     )
+    files = SharedFiles()
     node = Node(
         network=plan.network,
         bootstrap=plan.bootstrap,
@@ -105,11 +110,14 @@ async def _make_node(
         identity=identity,
         server=plan.server,
         store=store,
+        content=files,
         memory=folder.read_memory(),
         settings=settings,
         rng=rng,
     )
-    return node, Archive(node, store, wall=time.time)  # noqa: TID251 - the shell's wall clock
+    archive = Archive(node, store, wall=time.time)  # noqa: TID251 - the shell's wall clock
+    kept = Kept(folder.provided_path)
+    return node, archive, Providing(node, files, kept=kept, home=folder.path)
 
 
 async def serve(
@@ -127,7 +135,7 @@ async def serve(
         plan: What is to run.
         on_ready: Told once, when all sockets are open and the first attempt to join is over:
             `id`, `address`, `invite`, `control` and, over TCP, `control_tcp`.
-        settings: Of the node; also how often peers are saved.
+        settings: Of the node; also how often peers are saved and provided files looked after.
         rng: The source of chance, keys included.
 
     Raises:
@@ -138,13 +146,18 @@ async def serve(
         identity = await own_identity(
             folder, network=plan.network, rng=rng, server=plan.server is not False
         )
-        node, archive = await _make_node(
+        node, archive, providing = await _make_node(
             plan, folder, identity=identity, settings=settings, rng=rng
         )
         drain = Drain()
         async with node, AsyncExitStack() as stack:
             control = partial(
-                Control, node, needs_peers=bool(plan.bootstrap), archive=archive, drain=drain
+                Control,
+                node,
+                needs_peers=bool(plan.bootstrap),
+                archive=archive,
+                providing=providing,
+                drain=drain,
             )
             ready = await _open_control(
                 node, plan, control=control, folder=folder, stack=stack, rng=rng
@@ -154,8 +167,11 @@ async def serve(
             _save_peers(node, folder)  # whoever joined once finds back, though it be killed now
             await _tell(node, ready)
             on_ready(ready)
-            while not await drain.left_within(settings.save_peers_s):
-                _save_peers(node, folder)
+            async with asyncio.TaskGroup() as tasks:
+                looking = tasks.create_task(providing.keep(every_s=settings.save_peers_s))
+                while not await drain.left_within(settings.save_peers_s):
+                    _save_peers(node, folder)
+                looking.cancel()
 
 
 async def own_identity(

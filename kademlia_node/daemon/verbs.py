@@ -1,24 +1,25 @@
 """The verbs, from text to plain values: the same whether a daemon or a short-lived node does them.
 
 `Verbs` is what the command line speaks to; `NodeVerbs` does it with a node of this process, and
-serves the control API; its client is the other implementation (`cli.client`).
+serves the control API; its client is the other implementation (`client`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
-from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import node_id, point
 from kademlia_node.core.invite import SCHEME, key_text
 from kademlia_node.core.key import Key
-from kademlia_node.core.suite import STANDARD
+from kademlia_node.daemon.archive import Archive
+from kademlia_node.daemon.providing import Providing
 from kademlia_node.daemon.views import (
     Json,
+    OnView,
     backup_view,
     contact_view,
     entry_view,
@@ -28,18 +29,11 @@ from kademlia_node.daemon.views import (
     status_view,
     trace_view,
 )
-from kademlia_node.errors import NotFound, SetupError
+from kademlia_node.errors import MalformedMessage, NotFound, SetupError
 from kademlia_node.node.arguments import checked_author
+from kademlia_node.node.download import Progress
 from kademlia_node.node.node import Node
-from kademlia_node.store.backup import (
-    BackupReport,
-    RestoreReport,
-    create_backup,
-    restore_backup,
-)
-from kademlia_node.store.disk import DiskStore
-
-BLOB_AUTHOR: Final = b""  # whoever has a blob may renew it
+from kademlia_node.node.sharing import checked_content
 
 
 class Verbs(Protocol):
@@ -57,7 +51,7 @@ class Verbs(Protocol):
         """Everyone in the routing table, nearest first."""
         ...
 
-    async def put(self, value: bytes, *, acks: int | None) -> Json:
+    async def put(self, value: bytes, *, acks: int | None = None) -> Json:
         """Store a blob; a receipt."""
         ...
 
@@ -74,18 +68,26 @@ class Verbs(Protocol):
         ...
 
     async def set(
-        self, name: str, value: bytes, *, own: bool, expect_seq: int | None, acks: int | None
+        self,
+        name: str,
+        value: bytes,
+        *,
+        own: bool = False,
+        expect_seq: int | None = None,
+        acks: int | None = None,
     ) -> Json:
         """Set a named value; a receipt."""
         ...
 
     async def get_name(
-        self, name: str, *, author: str | None, own: bool, reads: int | None
+        self, name: str, *, author: str | None = None, own: bool = False, reads: int | None = None
     ) -> Json:
         """The record of a named value; `author` is the text of a public key, or an invite."""
         ...
 
-    async def announce(self, topic: str, value: bytes, *, slot: str, acks: int | None) -> Json:
+    async def announce(
+        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
+    ) -> Json:
         """Add our entry to a topic; a receipt."""
         ...
 
@@ -93,11 +95,44 @@ class Verbs(Protocol):
         """The entries of a topic, as they come."""
         ...
 
-    async def withdraw_name(self, name: str, *, own: bool) -> Json:
+    async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
+        """Serve a file at an absolute path from now on, and announce it.
+
+        The answer is the receipt of its manifest, whose `key` names the content, with the `path`
+        that is served and its `size`. SetupError: of the file, or this node is no daemon's.
+        """
+        ...
+
+    async def unprovide(self, key: str) -> Json:
+        """Serve a content no longer: `key`, and whether we did (`unprovided`)."""
+        ...
+
+    async def provided(self) -> list[Json]:
+        """What is provided, in order of key: `key`, `path`, `size` and `state`.
+
+        The state is `announced`; `waiting` to be; or `changed` or `gone`, which is not served.
+        """
+        ...
+
+    async def fetch(
+        self,
+        key: str,
+        path: str,
+        *,
+        length_max: int | None = None,
+        on_progress: OnView | None = None,
+    ) -> Json:
+        """Fetch a content into a file at an absolute path; `key`, `path` and `size`.
+
+        Progress tells of the `holders`, too. SetupError: the file cannot be written.
+        """
+        ...
+
+    async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
         """Delete a named value; a receipt."""
         ...
 
-    async def withdraw_entry(self, topic: str, *, slot: str) -> Json:
+    async def withdraw_entry(self, topic: str, *, slot: str = "") -> Json:
         """Delete our entry of a topic; a receipt."""
         ...
 
@@ -113,11 +148,11 @@ class Verbs(Protocol):
         """Put a backup at an absolute path into the daemon's store; what became of it."""
         ...
 
-    async def leave(self, within_s: float | None) -> Json:
+    async def leave(self, within_s: float | None = None) -> Json:
         """Leave the network for good; `handed_over`, `left_behind` and `told` as in `Departure`."""
         ...
 
-    async def trace(self, target: str, *, own: bool) -> Json:
+    async def trace(self, target: str, *, own: bool = False) -> Json:
         """Look up a key, a name, a node ID (64 hexadecimal digits) or the node of an invite.
 
         The answer is a trace, and `closest`; who holds something under the key or name, shows as
@@ -126,63 +161,21 @@ class Verbs(Protocol):
         ...
 
 
-class Archive:
-    """Backups of the store of a node that is running.
-
-    What is refused on the way shows in the counters of its status.
-    """
-
-    def __init__(self, node: Node, store: DiskStore, *, wall: Callable[[], float]) -> None:
-        self._node = node
-        self._store = store
-        self._wall = wall
-
-    async def backup(self, path: Path) -> BackupReport:
-        """See `create_backup`."""
-        report = await create_backup(
-            self._store,
-            path,
-            network_tag=self._node.network.tag,
-            wall=self._wall(),
-            verify=STANDARD.verify,
-        )
-        self._count("backup", report.refused)
-        return report
-
-    async def restore(self, path: Path) -> RestoreReport:
-        """See `restore_backup`."""
-        network = self._node.network
-        ours = {BLOB_AUTHOR, self._node.public_key}
-        if network.secret is not None:
-            ours.add(Identity.commons(network).public_key)
-        report = await restore_backup(
-            self._store,
-            path,
-            network_tag=network.tag,
-            wall=self._wall(),
-            verify=STANDARD.verify,
-            may_renew=ours.__contains__,
-            on_filed=self._node.on_filed,
-        )
-        self._count("restore", report.refused)
-        return report
-
-    def _count(self, where: str, refused: dict[str, int]) -> None:
-        for reason, times in refused.items():
-            self._node.count(f"bad_record_{where}_{reason}", times)
-
-
 class NodeVerbs:
     """See `Verbs`; done by a node that has been started.
 
     Args:
         node: Whom to ask.
         archive: Of its store; None: there is nothing to back up.
+        providing: What it provides; None: it is gone too soon to serve anybody.
     """
 
-    def __init__(self, node: Node, *, archive: Archive | None = None) -> None:
+    def __init__(
+        self, node: Node, *, archive: Archive | None = None, providing: Providing | None = None
+    ) -> None:
         self._node = node
         self._archive = archive
+        self._providing = providing
 
     async def identity(self) -> Json:
         """See `Verbs`."""
@@ -202,7 +195,7 @@ class NodeVerbs:
         nearest_first = sorted(self._node.contacts(), key=lambda contact: contact.point ^ own)
         return [contact_view(contact) for contact in nearest_first]
 
-    async def put(self, value: bytes, *, acks: int | None) -> Json:
+    async def put(self, value: bytes, *, acks: int | None = None) -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.put(value, acks=acks))
 
@@ -220,7 +213,13 @@ class NodeVerbs:
             yield publication_view(published)
 
     async def set(
-        self, name: str, value: bytes, *, own: bool, expect_seq: int | None, acks: int | None
+        self,
+        name: str,
+        value: bytes,
+        *,
+        own: bool = False,
+        expect_seq: int | None = None,
+        acks: int | None = None,
     ) -> Json:
         """See `Verbs`."""
         return receipt_view(
@@ -228,12 +227,14 @@ class NodeVerbs:
         )
 
     async def get_name(
-        self, name: str, *, author: str | None, own: bool, reads: int | None
+        self, name: str, *, author: str | None = None, own: bool = False, reads: int | None = None
     ) -> Json:
         """See `Verbs`."""
         return await self._read(name, author=author, own=own, reads=reads)
 
-    async def announce(self, topic: str, value: bytes, *, slot: str, acks: int | None) -> Json:
+    async def announce(
+        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
+    ) -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.announce(topic, value, slot=slot, acks=acks))
 
@@ -242,11 +243,59 @@ class NodeVerbs:
         async for entry in self._node.find(topic):
             yield entry_view(entry)
 
-    async def withdraw_name(self, name: str, *, own: bool) -> Json:
+    async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
+        """See `Verbs`."""
+
+        def on_read(done_bytes: int, total_bytes: int) -> None:
+            if on_progress is not None:
+                on_progress({"done_bytes": done_bytes, "total_bytes": total_bytes})
+
+        file, receipt = await self._provider().provide(_absolute(path), on_read=on_read)
+        served = {"path": str(file.path), "size": file.manifest.length}
+        return receipt_view(receipt) | served
+
+    async def unprovide(self, key: str) -> Json:
+        """See `Verbs`."""
+        content = checked_content(Key.parse(key))
+        return {"key": key, "unprovided": await self._provider().unprovide(content)}
+
+    async def provided(self) -> list[Json]:
+        """See `Verbs`."""
+        return self._provider().provided()
+
+    async def fetch(
+        self,
+        key: str,
+        path: str,
+        *,
+        length_max: int | None = None,
+        on_progress: OnView | None = None,
+    ) -> Json:
+        """See `Verbs`."""
+        target, size = _absolute(path), 0
+
+        def on_piece(progress: Progress) -> None:
+            nonlocal size
+            size = progress.total_bytes
+            if on_progress is not None:
+                on_progress(dataclasses.asdict(progress))
+
+        try:
+            _check_replaceable(target)
+            await self._node.fetch(
+                Key.parse(key), target, length_max=length_max, on_progress=on_piece
+            )
+        except OSError as error:
+            raise SetupError(f"cannot write {target}: {error.strerror}") from error
+        except MalformedMessage as error:
+            raise ValueError(f"{key} is a value, to be read by `get`: {error}") from error
+        return {"key": key, "path": path, "size": size}
+
+    async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.withdraw(name, own=own))
 
-    async def withdraw_entry(self, topic: str, *, slot: str) -> Json:
+    async def withdraw_entry(self, topic: str, *, slot: str = "") -> Json:
         """See `Verbs`."""
         return receipt_view(await self._node.withdraw(topic=topic, slot=slot))
 
@@ -263,11 +312,11 @@ class NodeVerbs:
         """See `Verbs`."""
         return backup_view(await self._kept().restore(_absolute(path)))
 
-    async def leave(self, within_s: float | None) -> Json:
+    async def leave(self, within_s: float | None = None) -> Json:
         """See `Verbs`."""
         return dataclasses.asdict(await self._node.leave(within_s=within_s))
 
-    async def trace(self, target: str, *, own: bool) -> Json:
+    async def trace(self, target: str, *, own: bool = False) -> Json:
         """See `Verbs`."""
         closest, trace = await self._node.lookup(self._goal_of(target, own=own))
         return trace_view(trace) | {"closest": [contact_view(contact) for contact in closest]}
@@ -282,6 +331,11 @@ class NodeVerbs:
         if self._archive is None:
             raise SetupError("this node keeps nothing on disk: only a daemon has what to back up")
         return self._archive
+
+    def _provider(self) -> Providing:
+        if self._providing is None:
+            raise SetupError("somebody has to go on serving a file: only a daemon provides")
+        return self._providing
 
     def _goal_of(self, target: str, *, own: bool) -> bytes | Key:
         if is_name(target):
@@ -298,6 +352,12 @@ def _absolute(text: str) -> Path:
     if not path.is_absolute():
         raise ValueError(f"the daemon has a folder of its own: {text!r} is no absolute path")
     return path
+
+
+def _check_replaceable(path: Path) -> None:
+    """Raise SetupError where a file would take the place of, say, a device."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise SetupError(f"{path} is no file: choose another path")
 
 
 def is_name(target: str) -> bool:

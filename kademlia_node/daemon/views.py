@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.invite import Invite, key_text
 from kademlia_node.core.key import Key
 from kademlia_node.core.record import Record
-from kademlia_node.errors import Conflict, NotAgreed, NotFound, NotStored
+from kademlia_node.errors import Conflict, Incomplete, NotAgreed, NotFound, NotStored
 from kademlia_node.node.receipt import OperationCost, Receipt, Step, TopicEntry, Trace
 from kademlia_node.node.status import Status
 from kademlia_node.store.backup import BackupReport, RestoreReport
 from kademlia_node.store.base import Published
 
 Json = dict[str, Any]
+OnView = Callable[[Json], None]
+"""Told now and then how far something has come: `done_bytes`, `total_bytes`."""
 
 
 def status_view(status: Status) -> Json:
@@ -117,6 +120,8 @@ def error_view(error: Exception) -> Json:
             view["trace"] = trace_view(error.trace)
         case NotStored():
             view["receipt"] = receipt_view(error.receipt)
+        case Incomplete():
+            view |= {"missing": error.missing, "of": error.of}
         case Conflict():
             view["current"] = record_view(error.current) if error.current else None
         case UnicodeError():

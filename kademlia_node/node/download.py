@@ -13,7 +13,8 @@ import hashlib
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -31,6 +32,25 @@ if sys.platform != "win32":  # there, nothing keeps a second download to one pat
 HOLDERS_MAX: Final = 64  # asked in one download; more make it no faster
 PART: Final = ".part"  # ends the name of a file that is not whole
 NAMED_BY_BYTES: Final = 4  # of the manifest's hash, in that name
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a download has come.
+
+    Attributes:
+        done_bytes: Of the content that are here and verified, those of an earlier attempt included.
+        total_bytes: Of the content.
+        holders: How many have been found and asked.
+    """
+
+    done_bytes: int
+    total_bytes: int
+    holders: int
+
+
+OnProgress = Callable[[Progress], None]
+"""Told after each piece; it must not raise."""
 
 
 def holders_topic(content: Key) -> Key:
@@ -60,10 +80,20 @@ class Download:
         manifest: of the content.
         path: where it is to be; replaced when the content is whole.
         trace: where requests are counted.
+        on_progress: told once what an earlier attempt has left, then whenever there is more.
     """
 
-    def __init__(self, state: NodeState, manifest: Manifest, path: Path, *, trace: Trace) -> None:
+    def __init__(
+        self,
+        state: NodeState,
+        manifest: Manifest,
+        path: Path,
+        *,
+        trace: Trace,
+        on_progress: OnProgress | None = None,
+    ) -> None:
         self._manifest = manifest
+        self._on_progress = on_progress
         self._path = path
         self._part = part_of(path, manifest.hash)
         self._places: dict[bytes, list[int]] = {}
@@ -93,6 +123,7 @@ class Download:
         with self._part.open("r+b", buffering=0) as self._file:
             self._lock(self._file)
             await self._take_stock(self._file)
+            self._tell_progress()
             try:
                 async with asyncio.TaskGroup() as tasks:
                     looking = tasks.create_task(self._look_for(holders))
@@ -101,6 +132,7 @@ class Download:
                         self._changed.clear()
                         await self._changed.wait()
                         await self._write_copies()
+                        self._tell_progress()
                     looking.cancel()
             finally:
                 self._fetching.cancel()
@@ -176,16 +208,25 @@ class Download:
         if others:
             self._copies.append((others, block))
         self._missing.discard(piece.hash)
-        if others or not self._missing:
-            self._changed.set()
+        self._changed.set()
         return True
+
+    def _tell_progress(self) -> None:
+        if self._on_progress is None:
+            return
+        here = (p.length for p in self._manifest.pieces if p.hash not in self._missing)
+        self._on_progress(Progress(sum(here), self._manifest.length, len(self._asked)))
 
     async def _write_copies(self) -> None:
         """The same piece elsewhere: in steps, for there may be thousands of places."""
         while self._copies:
             offsets, block = self._copies.popleft()
             for offset in offsets:
-                self._write(offset, block)
+                try:
+                    self._write(offset, block)
+                except OSError as failure:  # `run` raises it
+                    self._failure = failure
+                    return
                 await asyncio.sleep(0)
 
     def _write(self, offset: int, block: bytes) -> None:

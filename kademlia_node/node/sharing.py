@@ -17,7 +17,7 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.key import Key, Kind
 from kademlia_node.core.manifest import Manifest
 from kademlia_node.errors import NotFound, SetupError, ValueTooLarge
-from kademlia_node.node.download import Download, holders_topic
+from kademlia_node.node.download import Download, OnProgress, holders_topic
 from kademlia_node.node.draft import Draft
 from kademlia_node.node.life import Life
 from kademlia_node.node.reach import ANY
@@ -59,7 +59,14 @@ class Sharing(Life):
         await writer.write(self._draft(manifest_key, None))
         await writer.forget(manifest_key)
 
-    async def fetch(self, key: Key, path: str | Path, *, length_max: int | None = None) -> None:
+    async def fetch(
+        self,
+        key: Key,
+        path: str | Path,
+        *,
+        length_max: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
         """Fetch a content from all its holders at once into a file, every piece verified.
 
         Until it is whole it is in `<path>.<8 hex digits>.part`, one file per content; an attempt
@@ -69,6 +76,7 @@ class Sharing(Life):
             key: Of the manifest.
             path: The file.
             length_max: Refuse a content of more bytes; anybody can name a long one.
+            on_progress: Told once what an earlier attempt has left, then whenever there is more.
 
         Raises:
             ValueTooLarge: it is longer than `length_max`.
@@ -88,7 +96,8 @@ class Sharing(Life):
             if length_max is not None and manifest.length > length_max:
                 raise ValueTooLarge(f"a content of {manifest.length} bytes, not {length_max}")
             holders = TopicReading(parts.state, holders_topic(manifest_key)).entries()
-            await Download(parts.state, manifest, target, trace=trace).run(holders)
+            download = Download(parts.state, manifest, target, trace=trace, on_progress=on_progress)
+            await download.run(holders)
         finally:
             parts.state.count_operation("fetch", trace)
 

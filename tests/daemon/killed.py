@@ -20,11 +20,11 @@ from pathlib import Path
 
 from aiohttp import ClientError
 
-from kademlia_node.cli.client import ControlClient, connected
-from kademlia_node.cli.failure import Refused
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.key import Kind, blob_key, entry_key, topic_key
+from kademlia_node.daemon.client import ControlClient, connected
 from kademlia_node.daemon.views import Json, value_of
+from kademlia_node.errors import Refused
 from kademlia_node.settings import INLINE_BYTES_MAX, VALUE_BYTES_MAX
 from tests.daemon.running import LONG_S, NETWORK, SECRET
 
@@ -255,12 +255,13 @@ async def running(folder: Path, books: Books) -> AsyncIterator[tuple[Process, Co
             await process.wait()
 
 
-async def start(folder: Path) -> Process:
+async def start(folder: Path, *options: str) -> Process:
     secret = folder / "secret"
     secret.touch(mode=0o600)
     secret.write_text(SECRET.hex())
     command = [sys.executable, "-m", "kademlia_node", "run", "--folder", str(folder)]
     command += ["--host", "127.0.0.1", "--network", NETWORK.name, "--secret-file", str(secret)]
+    command += options
     with (folder / "log").open("wb") as log:
         return await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=log)
 

@@ -18,6 +18,8 @@ from kademlia_node.daemon.folder import (
     locked,
     parse_secret,
     read_private,
+    remove_durably,
+    write_private,
 )
 from kademlia_node.errors import SetupError
 
@@ -49,6 +51,27 @@ def test_a_key_comes_back_and_only_its_owner_can_read_it(tmp_path: Path) -> None
     assert kept is not None
     assert kept.public_key == IDENTITY.public_key
     assert mode_of(folder.key_path) == 0o600
+
+
+def test_what_is_written_or_removed_durably_is_on_the_disk_and_so_is_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[str] = []
+
+    def note(handle: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{handle}"))  # noqa: PTH115
+
+    monkeypatch.setattr(os, "fsync", note)
+    path = tmp_path / "file"
+    write_private(path, "text")
+    assert synced == []
+    write_private(path, "text", durable=True)
+    assert synced == [str(tmp_path / "file.new"), str(tmp_path)]
+    remove_durably(path)
+    assert synced[2:] == [str(tmp_path)]
+    assert not path.exists()
+    with pytest.raises(SetupError, match="cannot remove"):
+        remove_durably(tmp_path / "missing" / "file")
 
 
 def test_what_a_killed_writer_left_does_not_matter(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections import Counter
 from hashlib import sha256
 from pathlib import Path
@@ -37,6 +38,20 @@ def read(path: Path) -> bytes:
 
 def write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+
+
+def change_unseen(path: Path, content: bytes) -> None:
+    """Other bytes, as many as before, in a file that looks as it did."""
+    status = path.stat()
+    assert len(content) == status.st_size
+    path.write_bytes(content)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def touch(path: Path, *, later_s: int = 1) -> None:
+    """The same bytes, changed at another time."""
+    status = path.stat()
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns + later_s * 10**9))
 
 
 def remove(path: Path) -> None:

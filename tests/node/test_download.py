@@ -13,6 +13,7 @@ import pytest
 from kademlia_node.core.key import Key
 from kademlia_node.core.message import Chunk, Request, Response
 from kademlia_node.errors import Incomplete, SetupError
+from kademlia_node.node.download import Progress
 from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.node import Node
 from kademlia_node.settings import CHUNK_BYTES
@@ -22,6 +23,7 @@ from tests.node.providers import (
     CHUNKS,
     CONTENT,
     Provider,
+    change_unseen,
     fetch,
     is_there,
     manifest_of,
@@ -192,7 +194,7 @@ async def test_never_a_wrong_file_though_all_holders_have_changed_it(
 ) -> None:
     async with Neighbourhood() as here:
         _, key = await provide(here, source, 2)
-        write(source, bytes(len(CONTENT)))
+        change_unseen(source, bytes(len(CONTENT)))
         reader = await here.start(server=False)
         with pytest.raises(Incomplete, match="16 of 16 pieces are missing"):
             await fetch(reader, key, target)
@@ -204,11 +206,12 @@ async def test_never_a_wrong_file_though_all_holders_have_changed_it(
 async def test_a_holder_that_lacks_pieces_gives_the_others(
     tmp_path: Path, source: Path, target: Path, part: Path
 ) -> None:
-    shrunk = tmp_path / "shrunk"
-    write(shrunk, CONTENT)
+    shrunk, files = tmp_path / "shrunk", SharedFiles()
+    write(shrunk, CONTENT[: 4 * PIECE])
+    await files.add(shrunk)
     async with Neighbourhood() as here:
-        _, key = await provide(here, shrunk, 1)
-        write(shrunk, CONTENT[: 4 * PIECE])
+        await here.grow(3)
+        key = (await (await here.start(content=files)).provide(manifest_of(CONTENT))).key
         reader = await here.start(server=False)
         with pytest.raises(Incomplete) as raised:
             await fetch(reader, key, target)
@@ -318,6 +321,26 @@ async def test_what_was_whole_already_needs_no_holder(
         assert not provider.asked
 
 
+# --- Progress -------------------------------------------------------------------------------------
+
+
+async def test_progress_begins_with_what_is_here_and_ends_with_all(
+    source: Path, target: Path, part: Path
+) -> None:
+    write(part, CONTENT[: 5 * PIECE])
+    told: list[Progress] = []
+    async with Neighbourhood() as here:
+        _, key = await provide(here, source, 2)
+        reader = await here.start(server=False)
+        await reader.fetch(key, target, on_progress=told.append)
+    assert told[0] == Progress(5 * PIECE, len(CONTENT), 0)
+    assert told[-1].done_bytes == told[-1].total_bytes == len(CONTENT)
+    assert told[-1].holders == 2
+    done = [progress.done_bytes for progress in told]
+    assert done == sorted(done)
+    assert len(set(done)) > 5
+
+
 # --- Our own disk ---------------------------------------------------------------------------------
 
 
@@ -347,6 +370,21 @@ async def test_a_disk_that_is_full_ends_the_attempt_and_damages_nothing(
         assert provider.asked.total() == before
         await fetch(reader, key, target)
         assert read(target) == CONTENT
+
+
+async def test_a_disk_that_is_full_where_a_piece_comes_again_is_the_same_error(
+    tmp_path: Path, target: Path
+) -> None:
+    twice, piece = tmp_path / "twice", CONTENT[:PIECE]
+    write(twice, piece + CONTENT[PIECE : 3 * PIECE] + piece)
+    async with Neighbourhood() as here:
+        _, key = await provide(here, twice, 1)
+        reader = await here.start(server=False)
+        with file_size_limit(3 * PIECE), pytest.raises(OSError, match=r"large|space"):
+            await fetch(reader, key, target)
+        assert not is_there(target)
+        await fetch(reader, key, target)
+        assert read(target) == read(twice)
 
 
 async def test_a_piece_that_was_written_in_part_is_not_taken_for_whole(

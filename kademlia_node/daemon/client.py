@@ -1,7 +1,12 @@
 """The verbs as a client of a daemon's control API, over its Unix socket.
 
-The other implementation of `daemon.verbs.Verbs`. Names and topics go percent-encoded, whatever is
-in them. What the daemon refuses comes out as `Refused`; nobody at the socket is `NoDaemon`.
+    async with connected(Folder(path).socket_path) as daemon:
+        receipt = await daemon.set("colour", b"blue")
+
+For programs and for the command line alike; the other implementation of `verbs.Verbs`, which says
+what can be asked. Answers are plain values, shaped in `views`. Names and topics go percent-encoded,
+whatever is in them. What the daemon refuses comes out as `Refused`; nobody at the socket is
+`NoDaemon`.
 """
 
 from __future__ import annotations
@@ -16,9 +21,9 @@ from urllib.parse import quote, urlencode
 import aiohttp
 from yarl import URL
 
-from kademlia_node.cli.failure import NoDaemon, Refused
 from kademlia_node.daemon.folder import check_socket_path
-from kademlia_node.daemon.views import Json
+from kademlia_node.daemon.views import Json, OnView
+from kademlia_node.errors import NoDaemon, Refused
 
 PATIENT: Final = aiohttp.ClientTimeout(total=None)  # a million signatures take some minutes
 
@@ -39,7 +44,7 @@ async def connected(socket: Path) -> AsyncIterator[ControlClient]:
     except aiohttp.ClientConnectorError as error:
         raise NoDaemon(
             f"no daemon answers at {socket} ({error.os_error.strerror}): start one with"
-            "  kademlia-node run,  or join for this once with --bootstrap"
+            "  kademlia-node run"
         ) from error
     except aiohttp.ClientError as error:
         raise NoDaemon(f"the daemon at {socket} went away: {error}") from error
@@ -64,7 +69,7 @@ class ControlClient:
         peers: list[Json] = await self._request("GET", "peers")
         return peers
 
-    async def put(self, value: bytes, *, acks: int | None) -> Json:
+    async def put(self, value: bytes, *, acks: int | None = None) -> Json:
         """See `Verbs`."""
         return await self._call("POST", "blobs", query={"acks": acks}, body=value)
 
@@ -82,20 +87,28 @@ class ControlClient:
             yield publication
 
     async def set(
-        self, name: str, value: bytes, *, own: bool, expect_seq: int | None, acks: int | None
+        self,
+        name: str,
+        value: bytes,
+        *,
+        own: bool = False,
+        expect_seq: int | None = None,
+        acks: int | None = None,
     ) -> Json:
         """See `Verbs`."""
         query = {"own": int(own), "expect_seq": expect_seq, "acks": acks}
         return await self._call("PUT", "names", name, query=query, body=value)
 
     async def get_name(
-        self, name: str, *, author: str | None, own: bool, reads: int | None
+        self, name: str, *, author: str | None = None, own: bool = False, reads: int | None = None
     ) -> Json:
         """See `Verbs`."""
         query = {"own": int(own), "author": author, "reads": reads}
         return await self._call("GET", "names", name, query=query)
 
-    async def announce(self, topic: str, value: bytes, *, slot: str, acks: int | None) -> Json:
+    async def announce(
+        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
+    ) -> Json:
         """See `Verbs`."""
         query = {"slot": slot, "acks": acks}
         return await self._call("POST", "topics", topic, query=query, body=value)
@@ -105,19 +118,44 @@ class ControlClient:
         async for entry in self._lines("topics", topic):
             yield entry
 
-    async def withdraw_name(self, name: str, *, own: bool) -> Json:
+    async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
         """See `Verbs`."""
         return await self._call("DELETE", "names", name, query={"own": int(own)})
 
-    async def withdraw_entry(self, topic: str, *, slot: str) -> Json:
+    async def withdraw_entry(self, topic: str, *, slot: str = "") -> Json:
         """See `Verbs`."""
         return await self._call("DELETE", "topics", topic, query={"slot": slot})
+
+    async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
+        """See `Verbs`."""
+        return await self._follow("contents", body=_path_body(path), on_progress=on_progress)
+
+    async def unprovide(self, key: str) -> Json:
+        """See `Verbs`."""
+        return await self._call("DELETE", "contents", key)
+
+    async def provided(self) -> list[Json]:
+        """See `Verbs`."""
+        contents: list[Json] = await self._request("GET", "contents")
+        return contents
+
+    async def fetch(
+        self,
+        key: str,
+        path: str,
+        *,
+        length_max: int | None = None,
+        on_progress: OnView | None = None,
+    ) -> Json:
+        """See `Verbs`."""
+        body = json.dumps({"path": path, "length_max": length_max}).encode()
+        return await self._follow("contents", key, "fetch", body=body, on_progress=on_progress)
 
     async def ping(self, peer: str) -> Json:
         """See `Verbs`."""
         return await self._call("POST", "ping", body=json.dumps({"peer": peer}).encode())
 
-    async def trace(self, target: str, *, own: bool) -> Json:
+    async def trace(self, target: str, *, own: bool = False) -> Json:
         """See `Verbs`."""
         return await self._call("GET", "trace", target, query={"own": int(own)})
 
@@ -129,7 +167,7 @@ class ControlClient:
         """See `Verbs`."""
         return await self._call("POST", "restore", body=_path_body(path), timeout=PATIENT)
 
-    async def leave(self, within_s: float | None) -> Json:
+    async def leave(self, within_s: float | None = None) -> Json:
         """See `Verbs`."""
         return await self._call("POST", "leave", query={"within_s": within_s}, timeout=PATIENT)
 
@@ -142,6 +180,20 @@ class ControlClient:
             await _check(response)
             async for line in response.content:
                 yield json.loads(line)
+
+    async def _follow(self, *path: str, body: bytes, on_progress: OnView | None) -> Json:
+        """Hear how far it is, line by line; the last line is the answer (`daemon.follow`)."""
+        async with self._session.post(_url(*path), data=body, timeout=PATIENT) as response:
+            await _check(response)
+            async for line in response.content:
+                view: Json = json.loads(line)
+                if "error" in view:
+                    raise Refused(view)
+                if "done_bytes" not in view:
+                    return view
+                if on_progress is not None:
+                    on_progress(view)
+        raise aiohttp.ClientPayloadError("it ended without an answer")
 
     async def _request(
         self,

@@ -1,0 +1,200 @@
+"""The files that a daemon provides: served, announced, and no longer when they have changed.
+
+What is provided is on a list in the folder (`kept`). For each file on it two things are to agree:
+what the disk shows, and what the network has been told. `look_after` compares them, at the start
+and every few minutes, and says what is not said yet: that a content is here, here at another
+address, or here no longer. Refuses to know how pieces travel, and who asks for them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from kademlia_node.core.key import Key
+from kademlia_node.daemon.kept import Kept, key_of
+from kademlia_node.daemon.views import Json
+from kademlia_node.errors import KademliaError, NotStored, SetupError
+from kademlia_node.node.files import FileState, OnRead, SharedFile, SharedFiles, read_file
+from kademlia_node.node.node import Node
+from kademlia_node.node.receipt import Receipt
+
+log = logging.getLogger(__name__)
+
+AGAIN_S: Final = 10.0  # until what could not be said is tried again
+READ: Final = "provided_files_read"  # counter: a file was read to its end, to be provided
+
+
+class State(Enum):
+    """How a file that is provided fares."""
+
+    ANNOUNCED = "announced"
+    WAITING = "waiting"  # as the network could not be told yet
+    CHANGED = "changed"  # since it was read, so it is not served
+    GONE = "gone"
+
+
+class Providing:
+    """What a daemon provides.
+
+    Args:
+        node: Serves from `files`; has been started before anything is provided.
+        files: Where the pieces are read from.
+        kept: The list.
+        home: The folder of the daemon, from which nothing is provided: its key is there.
+    """
+
+    def __init__(self, node: Node, files: SharedFiles, *, kept: Kept, home: Path) -> None:
+        self._node = node
+        self._files = files
+        self._kept = kept
+        self._home = home.resolve()
+        self._entries: dict[Key, SharedFile] = {}
+        self._said: dict[Key, str] = {}  # in this run: where we are reached, or that it is not here
+        self._failed: set[Key] = set()  # to say it; each failure is logged once
+        self._lock = asyncio.Lock()  # one change of the list, and of what is said, at a time
+        for key, file in kept.read():
+            self._entries[key] = file
+            files.share(file)
+
+    # --- Verbs ------------------------------------------------------------------------------------
+
+    async def provide(
+        self, path: Path, *, on_read: OnRead | None = None
+    ) -> tuple[SharedFile, Receipt]:
+        """Read a file, serve it from now on, after restarts too, and announce it.
+
+        It takes the place of what was provided from the same path before.
+
+        Raises:
+            SetupError: it is no regular file, cannot be read or was changed meanwhile; the list
+                cannot be written; or we do not know where we are reached.
+            NotStored: nobody took the announcement. Then it is not provided.
+            ValueError: it is too long, or the path is none.
+        """
+        file = await self._read(path, on_read=on_read)
+        key = key_of(file.manifest)
+        async with self._lock:
+            before = self._entries.get(key)
+            self._kept.keep(key, file)
+            self._entries[key] = file
+            self._files.share(file)
+            try:
+                receipt = await self._announce(key, file)
+            except KademliaError:
+                if before is None:
+                    self._remove(key)
+                    await self._node.forget(key)
+                raise
+            for replaced in [k for k, f in self._entries.items() if f.path == file.path]:
+                if replaced != key:
+                    await self._replace(replaced)
+        return file, receipt
+
+    async def unprovide(self, key: Key) -> bool:
+        """Serve a file no longer, and withdraw what was announced; whether we provided it.
+
+        Raises:
+            NotStored: nobody took the withdrawal; it is still provided.
+            SetupError: the list cannot be written.
+        """
+        async with self._lock:
+            if key not in self._entries:
+                return False
+            await self._node.unprovide(key)
+            self._remove(key)
+            return True
+
+    def provided(self) -> list[Json]:
+        """Everything on the list, in order of key."""
+        return [
+            {
+                "key": str(key),
+                "path": str(file.path),
+                "size": file.manifest.length,
+                "state": self._state(key, file).value,
+            }
+            for key, file in sorted(self._entries.items(), key=lambda entry: str(entry[0]))
+        ]
+
+    # --- Looking after it -------------------------------------------------------------------------
+
+    async def keep(self, *, every_s: float) -> None:
+        """Look after all of it now and every so many seconds, until cancelled."""
+        while True:
+            all_said = await self.look_after()
+            await asyncio.sleep(every_s if all_said else min(every_s, AGAIN_S))
+
+    async def look_after(self) -> bool:
+        """Tell the network what it does not know yet; whether it knows all now."""
+        for key in list(self._entries):
+            async with self._lock:
+                if key in self._entries:  # still
+                    await self._say(key, self._entries[key])
+            await asyncio.sleep(0)
+        return not self._failed
+
+    async def _say(self, key: Key, file: SharedFile) -> None:
+        state = file.state()
+        try:
+            if state is FileState.SAME:
+                if self._said.get(key) != str(self._node.invite):
+                    await self._announce(key, file)
+            elif self._said.get(key) != "":
+                log.warning("%s is provided no longer: it is %s", _line(file.path), state.value)
+                await self._node.unprovide(key)
+                self._said[key] = ""
+        except KademliaError as error:
+            if key not in self._failed:
+                log.warning("%s cannot be announced as it is: %s", _line(file.path), error)
+            self._failed.add(key)
+        else:
+            self._failed.discard(key)
+
+    async def _announce(self, key: Key, file: SharedFile) -> Receipt:
+        here = str(self._node.invite)
+        receipt = await self._node.provide(file.manifest)
+        self._said[key] = here
+        self._failed.discard(key)
+        return receipt
+
+    async def _replace(self, key: Key) -> None:
+        """Its file has another content now. What nobody takes is tried again by `look_after`."""
+        try:
+            await self._node.unprovide(key)
+        except NotStored as error:
+            log.warning("%s cannot be withdrawn yet: %s", key, error)
+        else:
+            self._remove(key)
+
+    def _remove(self, key: Key) -> None:
+        self._kept.remove(key)
+        self._files.drop(self._entries.pop(key).manifest)
+        self._said.pop(key, None)
+        self._failed.discard(key)
+
+    def _state(self, key: Key, file: SharedFile) -> State:
+        state = file.state()
+        if state is not FileState.SAME:
+            return State(state.value)
+        return State.ANNOUNCED if self._said.get(key) else State.WAITING
+
+    async def _read(self, path: Path, *, on_read: OnRead | None) -> SharedFile:
+        try:
+            where = Path(os.path.realpath(path, strict=True))  # noqa: ASYNC240 - a short look
+            if where.is_relative_to(self._home):
+                raise SetupError(f"{path} is in the daemon's own folder, and stays there")
+            file = await read_file(where, on_read=on_read)
+        except OSError as error:
+            raise SetupError(f"cannot read {path}: {error.strerror}") from error
+        self._node.count(READ)
+        return file
+
+
+def _line(path: Path) -> str:
+    """On one line of a log, whatever is in it."""
+    return ascii(str(path))
