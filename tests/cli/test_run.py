@@ -238,7 +238,7 @@ def test_help_and_version_need_no_heavy_library() -> None:
     script = (
         "import sys; from kademlia_node.cli.main import main\n"
         "main(['--help'], standalone_mode=False)\n"
-        "print(sorted({'aiohttp', 'rich', 'prometheus_client'} & set(sys.modules)))"
+        "print(sorted({'aiohttp', 'rich', 'prometheus_client', 'zeroconf'} & set(sys.modules)))"
     )
     shown = subprocess.run(
         (sys.executable, "-c", script), capture_output=True, text=True, check=True, timeout=LONG_S
