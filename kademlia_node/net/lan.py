@@ -19,7 +19,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
@@ -44,11 +45,37 @@ log = logging.getLogger(__name__)
 RESOLVE_MS: Final = 2000.0  # what a responder leaves out of its answer is asked for so long
 
 
-class MulticastLink:
-    """`net.link.Link`: all links of this machine that a bound address is on."""
+def own_hosts(bound: str) -> list[str]:
+    """The addresses of this machine at which a socket bound to `bound` is to be found."""
+    ip = ipaddress.ip_address(bound)
+    if not ip.is_unspecified:
+        return [bound]
+    own = (
+        str(address.ip if address.is_IPv4 else address.ip[0])
+        for adapter in ifaddr.get_adapters()
+        for address in adapter.ips
+    )
+    usable = [host for host in own if ip.version == 6 or ":" not in host]
+    return sorted(
+        host
+        for host in dict.fromkeys(usable)
+        if is_local(host) and not is_link_local_v6(host) and not is_loopback(host)
+    )
 
-    def __init__(self, settings: Settings) -> None:
+
+class MulticastLink:
+    """`net.link.Link`: all links of this machine that a bound address is on.
+
+    Args:
+        settings: How many links, how often they are looked at, how much waits to be resolved.
+        hosts: Names our addresses, given that to which our socket is bound.
+    """
+
+    def __init__(
+        self, settings: Settings, *, hosts: Callable[[str], Sequence[str]] = own_hosts
+    ) -> None:
         self._settings = settings
+        self._hosts = hosts
 
     def __call__(
         self, here: Address, make: MakeBeacon, witness: Witness
@@ -73,7 +100,7 @@ class MulticastLink:
         failed: set[str] = set()
         async with asyncio.TaskGroup() as tasks:
             while True:
-                hosts = own_hosts(bound)[: self._settings.lan_links_max]
+                hosts = self._hosts(bound)[: self._settings.lan_links_max]
                 for host, task in list(responders.items()):
                     if host not in hosts or task.done():
                         task.cancel()
@@ -85,24 +112,6 @@ class MulticastLink:
                 await asyncio.sleep(self._settings.lan_look_s)
 
 
-def own_hosts(bound: str) -> list[str]:
-    """The addresses of this machine at which a socket bound to `bound` is looked for."""
-    ip = ipaddress.ip_address(bound)
-    if not ip.is_unspecified:
-        return [bound]
-    own = (
-        str(address.ip if address.is_IPv4 else address.ip[0])
-        for adapter in ifaddr.get_adapters()
-        for address in adapter.ips
-    )
-    usable = [host for host in own if ip.version == 6 or ":" not in host]
-    return sorted(
-        host
-        for host in dict.fromkeys(usable)
-        if is_local(host) and not is_link_local_v6(host) and not is_loopback(host)
-    )
-
-
 async def _respond(
     host: str, beacon: Beacon, witness: Witness, settings: Settings, failed: set[str]
 ) -> None:
@@ -111,12 +120,14 @@ async def _respond(
     It ends where that cannot be done, and says so the first time.
     """
     try:
-        async with AsyncZeroconf(interfaces=[host]) as responder:
-            browsing = _Browsing(responder.zeroconf, host, witness, settings)
+        _demand_own(host)
+        responder = AsyncZeroconf(interfaces=[host])
+        try:
             announcing = await responder.async_register_service(
                 _service(host, beacon),
                 cooperating_responders=True,  # no time to probe: nobody else has this label
             )
+            browsing = _Browsing(responder.zeroconf, host, witness, settings)
             browser = AsyncServiceBrowser(
                 responder.zeroconf, SERVICE, handlers=[browsing.on_change]
             )
@@ -126,10 +137,28 @@ async def _respond(
                 await browsing.resolve()
             finally:
                 await browser.async_cancel()
+        finally:
+            await _close(responder)
     except (OSError, RuntimeError, Error) as error:
         if host not in failed:
             log.warning("cannot look for peers on the link of %s: %s", host, error)
         failed.add(host)
+
+
+def _demand_own(host: str) -> None:
+    """Raise OSError if an address has gone already: zeroconf would leave a socket open."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.bind((host, 0))
+
+
+async def _close(responder: AsyncZeroconf) -> None:
+    """Take leave of the link, even if we are cancelled again: the address went, then we stop."""
+    closing = asyncio.create_task(responder.async_close())
+    try:
+        await asyncio.shield(closing)
+    finally:
+        await closing
 
 
 def _service(host: str, beacon: Beacon) -> AsyncServiceInfo:

@@ -1,8 +1,8 @@
 """What the house asks of a link on which peers are looked for: `net.lan`, or that of the tests.
 
-A link shows our beacon to whoever is on it, and tells a witness what beacons it carries, our own
-included. Nothing on it is known to be true. `multicast` is the way to the real one, which needs a
-package that need not be installed.
+A link shows our beacon to whoever is on it, and tells a witness what beacons it carries, perhaps
+our own among them. Nothing on it is known to be true. `multicast` is the way to the real one, which
+needs a package that need not be installed.
 """
 
 from __future__ import annotations
