@@ -1,15 +1,45 @@
-"""A link in memory, for nodes on virtual time; `test_link_contract` holds it to what is real."""
+"""A link in memory, for nodes on virtual time; `test_link_contract` holds it to what is real.
+
+And whether the real one, multicast over loopback, is there at all.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+
+import pytest
 
 from kademlia_node.core.beacon import PROPERTY, SERVICE, Beacon, label_of, parse_service
 from kademlia_node.core.contact import Address
 from kademlia_node.errors import MalformedMessage
 from kademlia_node.net.link import Link, MakeBeacon, Witness
+
+
+def loopback_carries_multicast() -> bool:
+    """Whether a datagram to a group of ours comes back on 127.0.0.1."""
+    here, group = socket.inet_aton("127.0.0.1"), "239.255.77.1"
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth,
+    ):
+        ear.settimeout(1.0)
+        try:
+            ear.bind((group, 0))
+            membership = socket.inet_aton(group) + here
+            ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
+            mouth.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, here)
+            mouth.sendto(b"?", ear.getsockname())
+            return ear.recv(9) == b"?"
+        except OSError:
+            return False
+
+
+needs_multicast = pytest.mark.skipif(
+    not loopback_carries_multicast(), reason="loopback carries no multicast here"
+)
 
 
 class SharedLink:

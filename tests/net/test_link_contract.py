@@ -14,36 +14,12 @@ from kademlia_node.core.contact import Address
 from kademlia_node.net.lan import MulticastLink, own_hosts
 from kademlia_node.net.link import Link
 from kademlia_node.settings import Settings
-from tests.net.links import SharedLink
+from tests.net.links import SharedLink, needs_multicast
 
 LONG_S = 20.0  # no test takes so long unless something hangs
 QUICK = Settings(lan_look_s=0.1)
 GROUP = ("224.0.0.251", 5353)
 RNG = Random()  # other tests of this machine use the same link, so labels differ from run to run
-
-
-def loopback_carries_multicast() -> bool:
-    """Whether a datagram to a group of ours comes back on 127.0.0.1."""
-    here, group = socket.inet_aton("127.0.0.1"), "239.255.77.1"
-    with (
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as ear,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as mouth,
-    ):
-        ear.settimeout(1.0)
-        try:
-            ear.bind((group, 0))
-            membership = socket.inet_aton(group) + here
-            ear.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, membership)
-            mouth.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, here)
-            mouth.sendto(b"?", ear.getsockname())
-            return ear.recv(9) == b"?"
-        except OSError:
-            return False
-
-
-needs_multicast = pytest.mark.skipif(
-    not loopback_carries_multicast(), reason="loopback carries no multicast here"
-)
 
 
 class Watcher:
