@@ -52,7 +52,7 @@ async def test_two_that_do_not_know_their_own_address_find_each_other() -> None:
         nodes = [
             await here.start_everywhere(host, bootstrap=[], lan=link.at(host)) for host in hosts
         ]
-        await asyncio.sleep(4 * SOON_S)
+        await asyncio.sleep(SOON_S)
         for node, other, host in zip(nodes, nodes[::-1], hosts[::-1], strict=True):
             (known,) = node.contacts()
             assert (known.id, known.address.host) == (other.id, host)
@@ -80,28 +80,49 @@ async def test_without_a_link_nobody_is_found() -> None:
         assert alice.contacts() == bob.contacts() == []
 
 
-async def test_two_networks_that_share_a_link_become_one() -> None:
-    """Only one of each is on the link; the others follow."""
+async def test_two_networks_that_come_to_share_a_link_become_one() -> None:
+    """Only one of each is on the link; the others follow, and nobody restarts."""
     async with Neighbourhood() as here:
-        link = SharedLink()
         halves = []
         for number in (1, 2):
-            gate = await start(here, link, number, lan=False)
+            gate = await start(here, SharedLink(), number)
             rest = [
-                await start(here, link, 10 * number + i, lan=False, bootstrap=[gate.invite])
+                await start(here, SharedLink(), 10 * number + i, lan=False, bootstrap=[gate.invite])
                 for i in range(6)
             ]
             halves.append([gate, *rest])
-        await asyncio.sleep(60)
-        gates = [
-            await start(here, link, 100 + i, bootstrap=[half[0].invite])
-            for i, half in enumerate(halves)
-        ]
-        await asyncio.sleep(60)
-        everyone = [*halves[0], *halves[1], *gates]
+        link = SharedLink()
+        seer = await start(here, link, 100, bootstrap=[halves[0][0].invite])
+        await asyncio.sleep(400)
+        other = halves[1][0]
+        link.repeat(beacon_of(other.public_key, port=other.address.port), other.address.host)
+        await asyncio.sleep(25)
+        everyone = [*halves[0], *halves[1], seer]
         for node in everyone:
             found, _ = await node.lookup(node.id)
             assert {one.id for one in found} == {one.id for one in everyone} - {node.id}
+
+
+async def test_one_member_on_the_link_brings_us_to_all_at_once() -> None:
+    async with Neighbourhood() as here:
+        link = SharedLink()
+        gate = await start(here, link, 1)
+        rest = [
+            await start(here, link, 10 + i, lan=False, bootstrap=[gate.invite]) for i in range(8)
+        ]
+        late = await start(here, link, 2)
+        await asyncio.sleep(1)  # before the first chore runs
+        assert {one.id for one in late.contacts()} == {node.id for node in [gate, *rest]}
+
+
+async def test_who_is_known_is_knocked_at_no_more() -> None:
+    async with Neighbourhood() as here:
+        link = SharedLink()
+        alice, _ = await start(here, link, 1), await start(here, link, 2)
+        await asyncio.sleep(SOON_S)
+        met = await count(alice, "lan_met")
+        await asyncio.sleep(HOUR)
+        assert await count(alice, "lan_met") == met
 
 
 async def test_members_of_another_network_are_not_even_knocked_at() -> None:
