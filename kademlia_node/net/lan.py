@@ -10,8 +10,8 @@ unless it is bound to that address. IPv6 link-local ones are left out: a contact
 interface they need.
 
 What an eavesdropper learns, and what is believed of the links, is told in `core.beacon`. Records
-that strangers send are kept by zeroconf, 10,000 at most. Driven by the `async with` block of a
-`net.link.Link`.
+that strangers send are kept by zeroconf, 10,000 at most; its old releases had no such bound. Driven
+by the `async with` block of a `net.link.Link`.
 """
 
 from __future__ import annotations
