@@ -170,6 +170,12 @@ class Settings:
     lost_max: int = 128  # contacts that fell silent and are tried again, some 200 bytes each
     lost_every_s: float = 120.0  # longest pause until one is tried; less if we know fewer than k
     lost_at_once: int = 8  # are tried at once when one turned out to be in another network
+    lan_links_max: int = 8  # addresses of this machine on whose links we look for peers
+    lan_look_s: float = 10.0  # whether such an address has come or gone
+    lan_peers_max: int = 64  # members' beacons that are remembered, 300 bytes each
+    lan_knocks_at_once: int = 8  # members on our link; what is true of beacons is not known
+    lan_retry_s: float = 5.0  # whom the table lacks is knocked at again; doubles each time
+    lan_retry_max_s: float = 600.0  # up to this pause
     leave_s: float = 60.0  # for handing over what we hold when we leave for good
     farewell_s: float = 0.5  # for telling the nearest that we stop; who leaves waits `timeout_s`
     farewells_at_once: int = 32  # told at a time: 40 KB of handshakes at most

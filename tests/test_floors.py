@@ -51,7 +51,12 @@ PURE = frozenset(
 THIRD_PARTY_IN_CORE = frozenset({"cryptography", "msgpack"})
 ACTING_BUILTINS = frozenset({"open", "print", "input", "breakpoint", "__import__", "exec", "eval"})
 
-ONLY_IMPORTER = {"aioudp": f"{PACKAGE}.net.udp", "rich": f"{PACKAGE}.cli.view"}
+ONLY_IMPORTER = {
+    "aioudp": f"{PACKAGE}.net.udp",
+    "ifaddr": f"{PACKAGE}.net.lan",
+    "rich": f"{PACKAGE}.cli.view",
+    "zeroconf": f"{PACKAGE}.net.lan",
+}
 
 
 @dataclass(frozen=True)
@@ -260,6 +265,7 @@ BREACHES: list[tuple[Rule, str, str]] = [
     (core_never_acts, "core.ids", "async def f(): ..."),
     (libraries_have_one_importer, "net.exchange", "import aioudp"),
     (libraries_have_one_importer, "cli.main", "from rich.table import Table"),
+    (libraries_have_one_importer, "node.nearby", "from zeroconf.asyncio import AsyncZeroconf"),
     (modules_open_with_a_docstring, "core.ids", "x = 1"),
     (modules_open_with_a_docstring, "core.ids", ""),
     (files_are_short, "core.ids", "\n" * (FILE_LINES_MAX + 1)),

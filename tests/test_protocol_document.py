@@ -25,6 +25,7 @@ from tests.protocol.second_implementation import (
     derive,
     digest_versions,
     mac,
+    open_beacon,
     open_data,
     read_handshake,
     read_manifest,
@@ -103,7 +104,9 @@ def test_every_limit_that_the_prose_names_exists(document: str) -> None:
 def test_keys_of_a_network_follow_from_its_name_and_secret(which: str, printed: Printed) -> None:
     section = printed.sections[which]
     secret = printed(f"{which}/secret") if "secret" in section else None
-    derived = derive(section["name"].encode(), secret, printed("bob/public_key"))
+    nonce = printed("beacon_of_bob/label")
+    name, bob = section["name"].encode(), printed("bob/public_key")
+    derived = derive(name, secret, bob, link_nonce=nonce)
     assert derived == {name: printed(f"{which}/{name}") for name in derived}
     assert len(derived) + 1 + (secret is not None) == len(section)
 
@@ -238,6 +241,13 @@ def test_node_card_verifies_by_the_second_implementation(printed: Printed) -> No
     assert card[54:60] == printed("bob/packed_address")
     signed = b"kad1-card" + printed("open_network/tag") + card[:-64]
     Ed25519PublicKey.from_public_bytes(public_key).verify(card[-64:], signed)
+
+
+def test_beacon_opens_by_the_second_implementation(printed: Printed) -> None:
+    link_key, sealed = printed("private_network/link_key"), printed("beacon_of_bob/sealed")
+    port = int(printed.text("beacon_of_bob/port"))
+    assert printed.text("beacon_of_bob/instance").startswith(printed.text("beacon_of_bob/label"))
+    assert open_beacon(link_key, sealed, port) == printed("bob/public_key")
 
 
 def test_messages_read_back_as_what_was_said(printed: Printed) -> None:

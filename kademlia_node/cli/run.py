@@ -66,6 +66,12 @@ def parse_listen_address(text: str) -> Address:
     help="What a stored record survives: the end of the process, or a power failure, too; then"
     " each write waits for the disk.",
 )
+@option(
+    "--lan/--no-lan",
+    default=None,
+    help="Find members on the same link by multicast DNS, and be found there.  [default: in a"
+    " private network, unless at loopback, if zeroconf is installed]",
+)
 @option("--log-level", type=click.Choice(LEVELS), default="info", show_default=True)
 def run(
     *,
@@ -81,6 +87,7 @@ def run(
     server: bool | None,
     control_tcp: Address | None,
     durability: str,
+    lan: bool | None,
     log_level: str,
 ) -> None:
     """Run a node until SIGTERM or SIGINT.
@@ -103,6 +110,7 @@ def run(
         control=control,
         control_tcp=control_tcp,
         durability=Durability(durability),
+        lan=lan,
     )
     service.run(plan, on_ready=_say_ready)
 

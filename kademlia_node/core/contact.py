@@ -116,6 +116,14 @@ def is_local(host: str) -> bool:
     return any(ip in network for network in _LOCAL)
 
 
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a host; a text that is no numeric host is none."""
+    try:
+        return _ip(host).is_loopback
+    except ValueError:
+        return False
+
+
 class Contact:
     """A public key at an address. Immutable; equal when both are; ordered by nothing.
 

@@ -36,6 +36,11 @@ class LostContacts:
         if self._lost.pop(contact.id, None) is not None:
             self._found[contact.id] = contact
 
+    def on_found(self, contact: Contact) -> None:
+        """A contact that was never lost has been heard, which may be of another network as well."""
+        if len(self._found) < self._capacity:
+            self._found[contact.id] = contact
+
     def forget(self, contact_id: bytes) -> None:
         """Try this one no more."""
         self._lost.pop(contact_id, None)

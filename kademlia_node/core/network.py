@@ -88,6 +88,10 @@ class Network:
         """Authenticates WHO and IAM among the members."""
         return hashlib.sha256(b"kad1-who" + self.tag + self.key).digest()
 
+    def link_key(self, nonce: bytes) -> bytes:
+        """Seals what a member shows on its own link under this nonce."""
+        return hashlib.sha256(b"kad1-link" + self.tag + self.key + nonce).digest()
+
     def mac1_key(self, public_key: bytes) -> bytes:
         """Authenticates an INIT to the one node it is meant for."""
         return hashlib.sha256(b"kad1-mac1" + self.tag + self.key + public_key).digest()

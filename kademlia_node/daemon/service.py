@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from kademlia_node.core.contact import Address
+from kademlia_node.core.contact import Address, is_loopback
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import solves_puzzle
 from kademlia_node.core.invite import Invite
@@ -33,7 +33,7 @@ from kademlia_node.daemon.listen import listen_tcp, listen_unix
 from kademlia_node.daemon.providing import Providing
 from kademlia_node.daemon.views import Json
 from kademlia_node.errors import SetupError
-from kademlia_node.net import loop
+from kademlia_node.net import link, loop
 from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.life import find_identity
 from kademlia_node.node.node import Node
@@ -57,6 +57,7 @@ class Plan:
         control: Path of the control socket; None: in the folder.
         control_tcp: Where to serve the control API over TCP, too; None: nowhere.
         durability: What records that were acknowledged survive.
+        lan: Whether to find members on the same link; None: see `speaks_on_links`.
     """
 
     folder: Path
@@ -68,6 +69,18 @@ class Plan:
     control: Path | None = None
     control_tcp: Address | None = None
     durability: Durability = Durability.PROCESS
+    lan: bool | None = None
+
+
+def speaks_on_links(plan: Plan) -> bool:
+    """Whether to find members on the same link, where nobody has decided.
+
+    So it is if the network is private, whose operator wants its members together, and the package
+    for it was installed; a daemon at loopback is to be left alone.
+    """
+    if plan.lan is not None:
+        return plan.lan
+    return plan.network.secret is not None and not is_loopback(plan.host) and link.is_installed()
 
 
 def run(plan: Plan, *, on_ready: Callable[[Json], None]) -> None:
@@ -95,6 +108,7 @@ async def _make_node(
     plan: Plan, folder: Folder, *, identity: Identity, settings: Settings, rng: random.Random
 ) -> tuple[Node, Archive, Providing]:
     """The node of this folder, with its peers, its records and the files that it provides."""
+    lan = link.multicast(settings) if speaks_on_links(plan) else False
     store = await DiskStore.open(
         folder.store_path,
         own_id=identity.id,
@@ -112,6 +126,7 @@ async def _make_node(
         store=store,
         content=files,
         memory=folder.read_memory(),
+        lan=lan,
         settings=settings,
         rng=rng,
     )

@@ -15,11 +15,13 @@ from kademlia_node.core.record import VerifiedSignatures
 from kademlia_node.core.routing import RoutingTable
 from kademlia_node.net.ask import Listener
 from kademlia_node.net.exchange import Exchange
+from kademlia_node.net.link import Link
 from kademlia_node.net.udp import resolve
 from kademlia_node.node.chores import plan_chores, plan_copies
 from kademlia_node.node.contents import BLOCK_BYTES, Contents, ContentSource, Load
 from kademlia_node.node.holdings import Holdings
 from kademlia_node.node.join import Joiner
+from kademlia_node.node.nearby import Nearby
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.read import Reader
 from kademlia_node.node.renew import Renewer
@@ -35,7 +37,10 @@ from kademlia_node.store.memory import MemoryStore
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The parts of one running node. `commons` is who writes names that have no other author."""
+    """The parts of one running node.
+
+    `commons` is who writes names that have no other author; `nearby` is there if a link is.
+    """
 
     state: NodeState
     reach: Reach
@@ -45,6 +50,7 @@ class Parts:
     server: Server
     upkeep: Upkeep
     commons: Identity
+    nearby: Nearby | None
 
 
 def make_state(
@@ -122,8 +128,9 @@ def assemble(
     server: bool | None,
     bootstrap: Sequence[Invite],
     memory: Memory,
+    link: Link | None,
 ) -> Parts:
-    """Make the verbs and the chores; the arguments are those of `Node`."""
+    """Make the verbs and the chores; the arguments are those of `Node`, `link` is its `lan`."""
     identity, network = state.identity, state.network
     private = network.secret is not None
     reach = Reach(state, server=server)
@@ -152,4 +159,5 @@ def assemble(
         server=Server(state, reach=reach, on_stored=republisher.on_stored if republisher else None),
         upkeep=upkeep,
         commons=commons,
+        nearby=None if link is None else Nearby(state, joiner=joiner, link=link),
     )

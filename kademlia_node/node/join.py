@@ -91,6 +91,28 @@ class Joiner:
             await self.look_around()
         return self._is_anchored()
 
+    async def meet(self, contacts: Sequence[Contact]) -> int:
+        """Knock at peers that we have heard of, all at once: hints that came later.
+
+        Whoever answers may be in a network that is not ours. If we are in one, `rejoin.Reunion`
+        finds out; else this is our way in.
+
+        Returns:
+            How many have answered.
+        """
+        had_joined = self.has_joined
+        async with asyncio.TaskGroup() as knocks:
+            pings = [(one, knocks.create_task(self._ping(one))) for one in contacts]
+        answered = [one for one, ping in pings if ping.result()]
+        if answered:
+            self._has_reached_hint = True
+            self._say_what_we_are()  # a knock may have made us a server
+            for contact in answered:
+                self._state.table.lost.on_found(contact)
+            if not had_joined:
+                await self.look_around()
+        return len(answered)
+
     def _is_anchored(self) -> bool:
         """Whether a hint has ever answered, or there is none."""
         return self._has_reached_hint or not (self._bootstrap or self._remembered)

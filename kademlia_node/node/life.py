@@ -21,6 +21,7 @@ from kademlia_node.core.memory import Memory, memorize
 from kademlia_node.core.network import Network
 from kademlia_node.core.suite import STANDARD, Suite
 from kademlia_node.errors import AlreadyRunning, NotRunning, SetupError
+from kademlia_node.net.link import Link, multicast
 from kademlia_node.net.transport import Listen
 from kademlia_node.net.udp import listen as listen_udp
 from kademlia_node.node.arguments import checked_bootstrap
@@ -49,6 +50,7 @@ class Life:
         store: Store | None = None,
         content: ContentSource | None = None,
         memory: Memory | None = None,
+        lan: bool | Link = False,
         settings: Settings | None = None,
         listen: Listen | None = None,
         rng: random.Random | None = None,
@@ -63,6 +65,7 @@ class Life:
         self._store = store
         self._content = content
         self._memory = memory or Memory()
+        self._lan = lan
         self._settings = settings or Settings()
         self._listen = listen or partial(listen_udp, settings=self._settings)
         self._rng = rng or random.SystemRandom()
@@ -87,8 +90,8 @@ class Life:
         """Open the socket and knock once at every hint; whether anyone answered, `status` tells.
 
         Raises:
-            SetupError: the address cannot be bound, or nobody would take this identity for a
-                server.
+            SetupError: the address cannot be bound, nobody would take this identity for a server,
+                or `lan` needs a package that is not installed.
             AlreadyRunning: it runs, or is starting.
         """
         if self._starting or self._running is not None:
@@ -115,6 +118,7 @@ class Life:
 
     def _assemble(self, identity: Identity) -> Parts:
         """Make the parts of this run."""
+        link = self._find_link()
         listener = self._make_listener()
         state = make_state(
             identity,
@@ -131,9 +135,16 @@ class Life:
             server=self._decided_server,
             bootstrap=self._bootstrap,
             memory=self._memory,
+            link=link,
         )
         listener.attach(state, reach=parts.reach, server=parts.server)
         return parts
+
+    def _find_link(self) -> Link | None:
+        """Where peers are looked for that nobody told us of; raises SetupError."""
+        if isinstance(self._lan, bool):
+            return multicast(self._settings) if self._lan else None
+        return self._lan
 
     def _make_listener(self) -> NodeListener:
         """Who hears what peers say to us."""
@@ -207,11 +218,14 @@ class Life:
         """Own the node's tasks until it stops; the chores rest from the moment it is to end."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                chores = tasks.create_task(parts.upkeep.run())
+                resting = [tasks.create_task(parts.upkeep.run())]
+                if parts.nearby is not None:
+                    resting.append(tasks.create_task(parts.nearby.run()))
                 serving = tasks.create_task(parts.server.run())
                 behind = tasks.create_task(parts.state.background.run())
                 await self._resting.wait()
-                chores.cancel()
+                for task in resting:
+                    task.cancel()
                 await self._stopping.wait()
                 for task in (serving, behind):
                     task.cancel()

@@ -64,6 +64,9 @@ class Node(Sharing):
         store: Where records and the list of our publications are kept; in memory by default.
         content: Serves pieces of content that is not in the store, see `ContentSource`.
         memory: The `memory()` of an earlier run: peers to go on with, or to knock at as well.
+        lan: Whether to find members on the same link, and be found there, by multicast DNS. Off
+            unless asked for: a program that embeds a node decides itself whether it speaks
+            multicast. Needs the extra `lan`. (Tests pass a link of their own.)
         settings: What a node may choose for itself.
         listen: Opens the datagram socket (the simulator passes its own).
         rng: The source of chance, keys included.

@@ -21,6 +21,7 @@ from kademlia_node.cli.main import main
 from kademlia_node.cli.run import parse_listen_address
 from kademlia_node.core.contact import Address
 from tests.daemon.running import LONG_S, SECRET, silent_port
+from tests.net.links import needs_multicast
 
 pytestmark = pytest.mark.net
 
@@ -238,10 +239,40 @@ def test_help_and_version_need_no_heavy_library() -> None:
     script = (
         "import sys; from kademlia_node.cli.main import main\n"
         "main(['--help'], standalone_mode=False)\n"
-        "print(sorted({'aiohttp', 'rich', 'prometheus_client'} & set(sys.modules)))"
+        "print(sorted({'aiohttp', 'rich', 'prometheus_client', 'zeroconf'} & set(sys.modules)))"
     )
     shown = subprocess.run(
         (sys.executable, "-c", script), capture_output=True, text=True, check=True, timeout=LONG_S
     )
     assert shown.stdout.endswith("[]\n")
     assert call("--version").stdout.startswith("kademlia-node, version ")
+
+
+@pytest.mark.parametrize(
+    ("asked", "environment"), [(["--lan"], {}), ([], {"KADEMLIA_NODE_LAN": "1"})]
+)
+def test_a_link_that_is_asked_for_needs_a_package_and_says_which(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: list[str],
+    environment: dict[str, str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "zeroconf", None)
+    command = ["run", "--folder", str(tmp_path), *asked]
+    result = CliRunner(env=ENVIRONMENT | environment).invoke(main, command)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'kademlia-node[lan]'" in result.stderr
+
+
+@needs_multicast
+def test_two_daemons_with_no_bootstrap_find_each_other_on_their_link(tmp_path: Path) -> None:
+    a, b = (("--folder", str(tmp_path / name)) for name in "ab")
+    network = ("--network", f"test {os.getpid()}")  # other tests share the link and the secret
+    with process(*a, *network, "--lan") as first, process(*b, *network, "--lan") as second:
+        until = time.monotonic() + LONG_S
+        while second.ready["address"] not in call("peers", *a).stdout:
+            assert time.monotonic() < until
+        assert call("set", "shape", "round", *b).returncode == 0
+        assert call("get", "shape", *a).stdout == "round"
+        assert [one.end()[0] for one in (first, second)] == [0, 0]

@@ -12,6 +12,7 @@ from kademlia_node.core.contact import (
     Address,
     Contact,
     is_local,
+    is_loopback,
     pack_address,
     parse_address,
     prefix,
@@ -190,3 +191,10 @@ def test_a_contact_cannot_be_changed() -> None:
 def test_a_contact_shows_the_start_of_its_id_and_its_address() -> None:
     contact = Contact(KEY, Address("2001:db8::1", 5))
     assert repr(contact) == f"Contact({contact.id.hex()[:8]} at [2001:db8::1]:5)"
+
+
+def test_only_this_machine_reaches_loopback() -> None:
+    assert all(map(is_loopback, ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]))
+    assert not any(
+        map(is_loopback, ["0.0.0.0", "::", "10.0.0.1", "fd00::1", "8.8.8.8", "localhost"])
+    )

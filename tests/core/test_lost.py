@@ -68,3 +68,11 @@ def test_who_is_forgotten_is_neither_lost_nor_found() -> None:
         lost.forget(contact.id)
     assert lost.take_found() == []
     assert len(lost) == 0
+
+
+def test_who_was_never_lost_can_be_found_but_not_without_bound() -> None:
+    lost = LostContacts(3)
+    for contact in POOL:
+        lost.on_found(contact)
+    assert lost.take_found() == POOL[:3]
+    assert lost.take_found() == []

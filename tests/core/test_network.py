@@ -21,6 +21,7 @@ def derived(network: Network) -> dict[str, bytes]:
         "prologue": network.prologue,
         "who": network.who_key,
         "mac1": network.mac1_key(KEY),
+        "link": network.link_key(KEY[:16]),
     }
 
 

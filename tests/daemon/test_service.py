@@ -7,6 +7,7 @@ import os
 import random
 import socket
 import stat
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from kademlia_node.core.invite import parse_invite
 from kademlia_node.core.memory import KnownPeer, Memory
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.folder import SOCKET_PATH_BYTES_MAX, Folder
+from kademlia_node.daemon.service import Plan, speaks_on_links
 from kademlia_node.errors import SetupError
 from kademlia_node.node.node import Node
 from tests.daemon.running import NETWORK, QUICK, daemon, silent_port, through, until
@@ -218,3 +220,41 @@ async def peers_of(ready: dict[str, Any], *, count: int) -> None:
             if len(closest) == count + 1:
                 return
             await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+@pytest.mark.parametrize(
+    ("network", "host", "lan", "speaks"),
+    [
+        (NETWORK, "0.0.0.0", None, "if installed"),
+        (NETWORK, "192.168.1.2", None, "if installed"),
+        (NETWORK, "127.0.0.1", None, "never"),
+        (NETWORK, "::1", None, "never"),
+        (Network.open(), "0.0.0.0", None, "never"),
+        (NETWORK, "0.0.0.0", False, "never"),
+        (Network.open(), "127.0.0.1", True, "always"),
+    ],
+)
+def test_a_daemon_speaks_on_its_links_as_its_operator_would_expect(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    installed: bool,
+    network: Network,
+    host: str,
+    lan: bool | None,
+    speaks: str,
+) -> None:
+    if not installed:
+        monkeypatch.setitem(sys.modules, "zeroconf", None)
+    plan = Plan(folder=tmp_path, network=network, host=host, lan=lan)
+    assert speaks_on_links(plan) is (speaks == "always" or (speaks == "if installed" and installed))
+
+
+async def test_a_daemon_that_cannot_speak_on_its_links_lets_go_of_the_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "zeroconf", None)
+        assert "kademlia-node[lan]" in await refusal(tmp_path, lan=True)
+    async with daemon(tmp_path):
+        pass

@@ -601,7 +601,7 @@ async def test_a_node_that_does_not_run_is_busy() -> None:
             content=None,
             listener=stranger,
         )
-        server = assemble(state, server=True, bootstrap=[], memory=Memory()).server
+        server = assemble(state, server=True, bootstrap=[], memory=Memory(), link=None).server
         replies: list[Response] = []
         asker = Asker(stranger.contact, server=False, confirmed=True)
 

@@ -16,6 +16,7 @@ from types import ModuleType
 
 from kademlia_node import settings
 from kademlia_node.core import codec, handshake, lookup, message, packet, replica, session
+from kademlia_node.core.beacon import SERVICE, make_beacon
 from kademlia_node.core.contact import Address, Contact, pack_address
 from kademlia_node.core.digest import Trie, versions_digest
 from kademlia_node.core.handshake import Admitted, Doorkeeper, Opening
@@ -53,6 +54,7 @@ from kademlia_node.core.message import (
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Reason, Record, make_blob, make_entry, make_topic_entry
 from kademlia_node.core.snapshot import Paginator
+from kademlia_node.core.suite import STANDARD
 from kademlia_node.net import dial, exchange
 from kademlia_node.node import write
 from kademlia_node.settings import Settings
@@ -73,6 +75,7 @@ ALICE_AT, BOB_AT = Address("192.0.2.1", 4001), Address("198.51.100.2", 4002)
 CLIENT, SERVER = Capabilities(server=False), Capabilities(server=True)
 EPHEMERAL_A, EPHEMERAL_B = bytes([0xA1] * 32), bytes([0xB2] * 32)
 SID_A, SID_B, NONCE = b"session1", b"session2", b"nonce..8"
+LINK_NONCE = bytes([0xD5] * 16)
 COOKIE_SECRETS = (bytes([0xC3] * 32), bytes([0xC4] * 32))
 
 
@@ -266,6 +269,7 @@ def network(agreed: Network) -> Section:
     section: Section = {"name": agreed.name} | ({"secret": secret} if secret else {})
     section |= {"tag": agreed.tag, "key": agreed.key, "prologue": agreed.prologue}
     section |= {"who_key": agreed.who_key, "mac1_key_of_bob": agreed.mac1_key(BOB.public_key)}
+    section["link_key"] = agreed.link_key(LINK_NONCE)
     if secret:
         commons = Identity.commons(agreed)
         section |= {"commons_seed": commons.seed, "commons_public_key": commons.public_key}
@@ -283,6 +287,18 @@ def party(who: Identity, address: Address, ephemeral: bytes) -> Section:
         "packed_address": pack_address(address),
         "invite": str(Invite(who.public_key, address.host, address.port)),
         "ephemeral_private": ephemeral,
+    }
+
+
+def beacon() -> Section:
+    """What BOB shows on a link of the private network."""
+    rng, port = Scripted((LINK_NONCE,)), BOB_AT.port
+    shown = make_beacon(BOB.public_key, port, network=PRIVATE, suite=STANDARD, rng=rng)
+    return {
+        "label": bytes.fromhex(shown.label),
+        "instance": f"{shown.label}.{SERVICE}",
+        "port": str(shown.port),
+        "sealed": shown.sealed,
     }
 
 
@@ -313,6 +329,7 @@ def examples() -> dict[str, Section]:
         "blob": blob,
         "topic": topic,
         "card_of_bob": {"packed": CARD},
+        "beacon_of_bob": beacon(),
         "messages": messages,
     }
     return sections | packets()

@@ -31,7 +31,9 @@ def hkdf(chaining_key: bytes, material: bytes) -> tuple[bytes, bytes]:
     return first, hmac.digest(secret, first + b"\x02", "sha256")
 
 
-def derive(name: bytes, secret: bytes | None, public_key: bytes) -> dict[str, bytes]:
+def derive(
+    name: bytes, secret: bytes | None, public_key: bytes, *, link_nonce: bytes
+) -> dict[str, bytes]:
     """Section 2."""
     tag = sha256(b"kad1-network", name)
     key = hmac.digest(secret, b"kad1-network-key" + tag, "sha256") if secret else bytes(32)
@@ -41,6 +43,7 @@ def derive(name: bytes, secret: bytes | None, public_key: bytes) -> dict[str, by
         "prologue": b"kad1" + tag + key,
         "who_key": sha256(b"kad1-who", tag, key),
         "mac1_key_of_bob": sha256(b"kad1-mac1", tag, key, public_key),
+        "link_key": sha256(b"kad1-link", tag, key, link_nonce),
     }
     for attempt in range(256 if secret else 0):
         assert secret
@@ -125,6 +128,11 @@ def open_data(key: bytes, datagram: bytes) -> bytes:
     """Section 7."""
     nonce = bytes(4) + datagram[9:17]
     return ChaCha20Poly1305(key).decrypt(nonce, datagram[17:], datagram[:17])
+
+
+def open_beacon(link_key: bytes, sealed: bytes, port: int) -> bytes:
+    """Section 15, on one link: the public key."""
+    return ChaCha20Poly1305(link_key).decrypt(bytes(12), sealed, struct.pack(">H", port))
 
 
 def read_manifest(packed: bytes) -> list[tuple[bytes, int]]:
