@@ -20,6 +20,7 @@ from kademlia_node.node.chores import plan_chores, plan_copies
 from kademlia_node.node.contents import BLOCK_BYTES, Contents, ContentSource, Load
 from kademlia_node.node.holdings import Holdings
 from kademlia_node.node.join import Joiner
+from kademlia_node.node.notify import Notifier
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.read import Reader
 from kademlia_node.node.renew import Renewer
@@ -27,6 +28,7 @@ from kademlia_node.node.serve import Server
 from kademlia_node.node.snapshots import Snapshots
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.upkeep import Upkeep
+from kademlia_node.node.watch import Watches
 from kademlia_node.node.write import Writer
 from kademlia_node.settings import Settings
 from kademlia_node.store.base import Store
@@ -43,6 +45,7 @@ class Parts:
     reader: Reader
     writer: Writer
     server: Server
+    watches: Watches
     upkeep: Upkeep
     commons: Identity
 
@@ -143,13 +146,22 @@ def assemble(
     upkeep = Upkeep(loop=state.loop, rng=state.rng)
     plan_chores(upkeep, state, joiner=joiner, reach=reach, renewer=renewer, recalled=recalled)
     republisher = plan_copies(upkeep, state)
+    notifier, watches = Notifier(state), Watches(state)
+    state.told += (notifier.on_filed, watches.on_filed)
     return Parts(
         state=state,
         reach=reach,
         joiner=joiner,
         reader=reader,
         writer=writer,
-        server=Server(state, reach=reach, on_stored=republisher.on_stored if republisher else None),
+        server=Server(
+            state,
+            reach=reach,
+            notifier=notifier,
+            watches=watches,
+            on_stored=republisher.on_stored if republisher else None,
+        ),
+        watches=watches,
         upkeep=upkeep,
         commons=commons,
     )
