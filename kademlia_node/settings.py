@@ -109,6 +109,20 @@ class Settings:
     neighbourhoods_max: int = 1024  # remembered, some 2 KB each
     neighbourhood_s: float = 600.0  # then a walk looks again: nodes come and go in hours
 
+    # Watching a key
+    watch_lease_s: float = 300.0  # that a holder tells of changes, unless it is asked again
+    watch_renew_s: float = 60.0  # it is asked again; what it holds is compared, for some are missed
+    watch_look_s: float = 300.0  # and looked for again: others may be responsible by now
+    watch_retry_s: float = 10.0  # the same, when a holder has become silent
+    watch_settle_s: float = 0.2  # a change is held back, for earlier ones of its author may come
+    watch_entries_max: int = 131_072  # remembered of one watched topic, some 500 bytes each
+    watch_bytes_max: int = 32 * 2**20  # of values that whoever watches has not taken yet
+    watch_pulls_max: int = 16  # long values fetched at once for one who watches
+    watchers_max: int = 16_384  # that we tell of changes, some 500 bytes each
+    watchers_per_key_max: int = 256  # a change is told so often: 300 KB at most
+    watchers_per_prefix_max: int = 1024  # watching costs clients nothing
+    notifies_per_watcher_max: int = 32  # under way; beyond, it has to find out itself
+
     # Sessions
     sessions_max: int = 4096  # about 8 KB each
     sessions_per_prefix_max: int = 64  # one subnet cannot push the others out

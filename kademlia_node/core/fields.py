@@ -33,6 +33,13 @@ def at_least(body: list[Any], count: int) -> list[Any]:
     return body[:count]
 
 
+def read_bool(field: object) -> bool:
+    """True or false; no integer."""
+    if type(field) is not bool:
+        raise MalformedMessage("a boolean was expected")
+    return field
+
+
 def read_uint(field: object, *, maximum: int = U64_MAX) -> int:
     """An integer from 0 to `maximum`."""
     if type(field) is not int or not 0 <= field <= maximum:  # bool is an int

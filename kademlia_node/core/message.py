@@ -1,7 +1,7 @@
 """What peers say to each other: requests and responses as frozen values.
 
 Every request names its response. How they become bytes is `codec`; what a node answers is
-`node.serve`. Opcodes 10 and 11 are reserved: WATCH, NOTIFY.
+`node.serve`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Op(IntEnum):
     CHUNK = 7
     DIGEST = 8
     LEAVING = 9
+    WATCH = 10
+    NOTIFY = 11
 
 
 class ErrorCode(IntEnum):
@@ -243,6 +245,44 @@ class Left:
 
 
 @dataclass(frozen=True, slots=True)
+class Watch:
+    """Tell me by `Notify` what becomes of this key, for a while. Answered by `Watching`."""
+
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """For how many seconds it will be told (0: not at all).
+
+    `versions` are the 8 bytes that stand for all that is held under the key, as in `Held`; zeros
+    where nothing is.
+    """
+
+    lease_s: int
+    versions: bytes = bytes(DIGEST_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Notify:
+    """This record is new under a key that you watch, or lives longer. Answered by `Notified`.
+
+    `value` is None when it is longer than 640 bytes: fetch it by CHUNK.
+    """
+
+    key: bytes
+    header: Header
+    value: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Notified:
+    """Whether the receiver wants to hear more about this key."""
+
+    wanted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Refused:
     """An error: the request was not carried out."""
 
@@ -250,8 +290,33 @@ class Refused:
     detail: str
 
 
-Request = Ping | Identify | FindNode | FindValue | Store | Probe | Chunk | Digest | Leaving
-Response = Pong | Identified | Nodes | Values | Stored | Probed | Chunked | Digests | Left | Refused
+Request = (
+    Ping
+    | Identify
+    | FindNode
+    | FindValue
+    | Store
+    | Probe
+    | Chunk
+    | Digest
+    | Leaving
+    | Watch
+    | Notify
+)
+Response = (
+    Pong
+    | Identified
+    | Nodes
+    | Values
+    | Stored
+    | Probed
+    | Chunked
+    | Digests
+    | Left
+    | Watching
+    | Notified
+    | Refused
+)
 
 HARMLESS = (Ping, FindNode, FindValue)
 """The requests that may ride in an INIT, before the sender's address is confirmed."""

@@ -19,6 +19,8 @@ from kademlia_node.core.message import (
     Leaving,
     Left,
     Nodes,
+    Notified,
+    Notify,
     Ping,
     Pong,
     Probe,
@@ -29,6 +31,8 @@ from kademlia_node.core.message import (
     Store,
     Stored,
     Values,
+    Watch,
+    Watching,
 )
 from kademlia_node.core.session import Session
 from kademlia_node.net.attempts import Attempt
@@ -48,6 +52,8 @@ ANSWERS: dict[type[Request], type[Response]] = {
     Chunk: Chunked,
     Digest: Digests,
     Leaving: Left,
+    Watch: Watching,
+    Notify: Notified,
 }
 
 

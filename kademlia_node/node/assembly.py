@@ -22,6 +22,7 @@ from kademlia_node.node.contents import BLOCK_BYTES, Contents, ContentSource, Lo
 from kademlia_node.node.holdings import Holdings
 from kademlia_node.node.join import Joiner
 from kademlia_node.node.nearby import Nearby
+from kademlia_node.node.notify import Notifier
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.read import Reader
 from kademlia_node.node.renew import Renewer
@@ -29,6 +30,7 @@ from kademlia_node.node.serve import Server
 from kademlia_node.node.snapshots import Snapshots
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.upkeep import Upkeep
+from kademlia_node.node.watch import Watches
 from kademlia_node.node.write import Writer
 from kademlia_node.settings import Settings
 from kademlia_node.store.base import Store
@@ -48,6 +50,7 @@ class Parts:
     reader: Reader
     writer: Writer
     server: Server
+    watches: Watches
     upkeep: Upkeep
     commons: Identity
     nearby: Nearby | None
@@ -150,13 +153,22 @@ def assemble(
     upkeep = Upkeep(loop=state.loop, rng=state.rng)
     plan_chores(upkeep, state, joiner=joiner, reach=reach, renewer=renewer, recalled=recalled)
     republisher = plan_copies(upkeep, state)
+    notifier, watches = Notifier(state), Watches(state)
+    state.told += (notifier.on_filed, watches.on_filed)
     return Parts(
         state=state,
         reach=reach,
         joiner=joiner,
         reader=reader,
         writer=writer,
-        server=Server(state, reach=reach, on_stored=republisher.on_stored if republisher else None),
+        server=Server(
+            state,
+            reach=reach,
+            notifier=notifier,
+            watches=watches,
+            on_stored=republisher.on_stored if republisher else None,
+        ),
+        watches=watches,
         upkeep=upkeep,
         commons=commons,
         nearby=None if link is None else Nearby(state, joiner=joiner, link=link),

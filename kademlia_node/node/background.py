@@ -27,12 +27,15 @@ class Background:
             finally:
                 self._tasks = None
 
-    def start(self, work: Coroutine[None, None, None]) -> None:
-        """Do this from now on; a node that has stopped does nothing."""
+    def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None] | None:
+        """Do this from now on; a node that has stopped does nothing, and returns None.
+
+        Whoever wants it no more may cancel the task.
+        """
         if self._tasks is None:
             work.close()
-        else:
-            self._tasks.create_task(self._do(work))
+            return None
+        return self._tasks.create_task(self._do(work))
 
     async def _do(self, work: Coroutine[None, None, None]) -> None:
         try:

@@ -71,6 +71,7 @@ class Intake:
             wall=state.wall(),
             expect_seq=offered.expect_seq,
         )
+        state.tell(offered.key, offered.header, None, answer=answer)
         stored = state.answer_of(offered.header, answer)
         if stored.status is not StoreStatus.NEED or offered.mark in self._under_way:
             return stored

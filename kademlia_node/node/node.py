@@ -24,7 +24,6 @@ from kademlia_node.errors import NotFound, NotStored
 from kademlia_node.net.udp import resolve
 from kademlia_node.node.arguments import (
     Author,
-    checked_author,
     checked_count,
     checked_many,
     checked_seq,
@@ -312,17 +311,6 @@ class Node(Sharing):
             for one, (record, _) in zip(wanted, read, strict=True)
             if record is not None and not record.header.is_tombstone
         }
-
-    def key_of(self, name: str, *, author: Author | None = None, own: bool = False) -> Key:
-        """The key of a named entry; `author` and `own` are those of `get`."""
-        return entry_key(self._owner(author, own=own), checked_slot(name))
-
-    def _owner(self, author: Author | None, *, own: bool) -> bytes:
-        if author is None:
-            return self.public_key if own else self._parts.commons.public_key
-        if own:
-            raise ValueError("give either an author or own")
-        return checked_author(author)
 
     def find(self, topic: str) -> AsyncGenerator[TopicEntry, None]:
         """Entries under a topic as they are learnt; a newer version of one comes again.

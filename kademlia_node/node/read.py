@@ -7,7 +7,7 @@ must agree on the latest version. Topics are read in `topic`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.key import Key
@@ -164,6 +164,12 @@ class Reader:
             sometimes(Rare.NOT_AGREED)
             raise NotAgreed(record, search.trace, reads=wanted)
         return record, search.trace
+
+    async def items(self, key: Key, author: bytes, slot: bytes) -> AsyncGenerator[Item, None]:
+        """As `entry`: the one record, if there is one, for whoever takes what topics give."""
+        record, _ = await self.entry(key, author, slot)
+        if record is not None:
+            yield Item(record.header, record.value)
 
     async def version(self, key: Key, header: Header) -> Record | None:
         """The record with this very version, which need not be the latest."""

@@ -1,8 +1,8 @@
 """What this node answers when it is asked.
 
-PING, IDENTIFY, FIND_NODE and LEAVING are answered at once, and so is CHUNK of what is at hand.
-FIND_VALUE, STORE, DIGEST and other CHUNKs wait for the store, each in a task of its own, at most
-`serving_max` at a time, of which one asker has a share.
+PING, IDENTIFY, FIND_NODE, LEAVING and NOTIFY are answered at once, and so is CHUNK of what is at
+hand. FIND_VALUE, STORE, DIGEST, WATCH and other CHUNKs wait for the store, each in a task of its
+own, at most `serving_max` at a time, of which one asker has a share.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from kademlia_node.core.message import (
     Leaving,
     Left,
     Nodes,
+    Notify,
     Ping,
     Pong,
     Probe,
@@ -41,14 +42,17 @@ from kademlia_node.core.message import (
     Stored,
     StoreStatus,
     Values,
+    Watch,
 )
 from kademlia_node.core.record import Record, clamp_blob
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.node.intake import Intake, Offered
+from kademlia_node.node.notify import Notifier
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.snapshots import name_of_few
 from kademlia_node.node.state import NodeState
+from kademlia_node.node.watch import Watches
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import (
     CONTACTS_PER_ANSWER_MAX,
@@ -67,12 +71,20 @@ class Server:
     """Answers requests from the node's state."""
 
     def __init__(
-        self, state: NodeState, *, reach: Reach, on_stored: Callable[[Place], None] | None = None
+        self,
+        state: NodeState,
+        *,
+        reach: Reach,
+        notifier: Notifier,
+        watches: Watches,
+        on_stored: Callable[[Place], None] | None = None,
     ) -> None:
         """Answer for this node; `on_stored` is told where what a STORE brought is held now."""
         self._state = state
         self._on_stored = on_stored
         self._reach = reach
+        self._notifier = notifier
+        self._watches = watches
         self._tasks: asyncio.TaskGroup | None = None
         self._serving: Counter[bytes] = Counter()  # requests, by the ID of who asked
         misses_per_s = state.settings.chunk_misses_per_s
@@ -90,7 +102,9 @@ class Server:
             finally:
                 self._tasks = None
 
-    def serve(self, asker: Asker, request: Request, reply: Reply) -> None:
+    def serve(  # noqa: C901  # one case for each request
+        self, asker: Asker, request: Request, reply: Reply
+    ) -> None:
         """Answer; see `net.ask.Listener`."""
         self._state.counts[_SERVED[type(request)]] += 1
         if not asker.confirmed:
@@ -112,6 +126,10 @@ class Server:
                 self._reach.on_probe(asker, request, reply)
             case Digest(prefix=digits):
                 self._later(self._state.holdings.tell(digits), asker, reply)
+            case Watch(key):
+                self._later(self._notifier.watch(asker.contact, key), asker, reply)
+            case Notify():
+                reply(self._watches.on_notify(asker.contact, request))
             case Leaving():
                 self._state.table.remove(asker.contact.id)
                 reply(Left())

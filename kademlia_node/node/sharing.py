@@ -19,13 +19,13 @@ from kademlia_node.core.manifest import Manifest
 from kademlia_node.errors import NotFound, SetupError, ValueTooLarge
 from kademlia_node.node.download import Download, OnProgress, holders_topic
 from kademlia_node.node.draft import Draft
-from kademlia_node.node.life import Life
 from kademlia_node.node.reach import ANY
 from kademlia_node.node.receipt import Receipt
 from kademlia_node.node.topic import TopicReading
+from kademlia_node.node.watching import Watching
 
 
-class Sharing(Life):
+class Sharing(Watching):
     """The verbs of a node for large content. The arguments are those of `Node`."""
 
     async def provide(self, manifest: Manifest) -> Receipt:

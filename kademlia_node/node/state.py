@@ -46,6 +46,8 @@ STATUS_OF = {
     Outcome.QUOTA: StoreStatus.QUOTA,
     Outcome.FULL: StoreStatus.QUOTA,
 }
+Filed = Callable[[bytes, Header, bytes | None], None]
+"""Told the key, the header and the value, unless it is long, of what was filed or renewed here."""
 REASON_OF = {Outcome.SHORTENED: Reason.SHORTENED, Outcome.FOREIGN: Reason.WRONG_KEY}
 WITH_CURRENT = frozenset({Outcome.OLD, Outcome.CONFLICT, Outcome.SHORTENED})
 
@@ -72,6 +74,7 @@ class NodeState:
     background: Background = field(default_factory=Background)
     counts: Counter[str] = field(default_factory=Counter)
     operations: dict[str, OperationCost] = field(default_factory=dict)
+    told: list[Filed] = field(default_factory=list)
 
     @property
     def contact(self) -> Contact:
@@ -156,7 +159,15 @@ class NodeState:
             self.on_change(record.key)
         for key in answer.gone:
             self.on_change(key)
+        self.tell(record.key, record.header, record.value, answer=answer)
         return self.answer_of(record.header, answer)
+
+    def tell(self, key: bytes, header: Header, value: bytes | None, *, answer: Answer) -> None:
+        """Tell whoever wants to know, if our store holds by its answer what it did not before."""
+        renews = answer.current is not None and answer.current.expires < header.expires
+        if answer.outcome is Outcome.STORED or (answer.outcome is Outcome.HAVE and renews):
+            for tell in self.told:
+                tell(key, header, value)
 
     def on_change(self, key: bytes) -> None:
         """Something was filed under the key, or had to make room: what is told of it is old."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
 from functools import partial
 
 from kademlia_node.core.contact import Contact
@@ -62,7 +63,14 @@ class TopicReading:
         self._here: dict[Piece, bytes] = {}  # values
 
     async def entries(self) -> AsyncGenerator[TopicEntry, None]:
-        """Entries as they are learnt, once `reads` holders have been heard or the walk is over.
+        """Entries as they are learnt, see `items`; what was withdrawn is left out."""
+        async with aclosing(self.items()) as items:
+            async for item in items:
+                if not item.header.is_tombstone:
+                    yield _entry_of(item)
+
+    async def items(self) -> AsyncGenerator[Item, None]:
+        """Items as they are learnt, once `reads` holders have been heard or the walk is over.
 
         A newer version of an entry that was given already is given again. A reading may end before
         all is read that holders have named: the counter `topics_cut_short` tells how often one met
@@ -79,8 +87,7 @@ class TopicReading:
                 over = self._is_over
                 if self._walk.ended or self._heard >= self._state.settings.reads:
                     for item in self._tally.news():
-                        if not item.header.is_tombstone:
-                            yield _entry_of(item)
+                        yield item
                 if over:
                     return
                 self._news.clear()

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kademlia_node.core import codec
-from kademlia_node.core.codec import CARD_BYTES_MAX, DETAIL_BYTES_MAX, RID_MAX, UnfitRequest
+from kademlia_node.core.body import CARD_BYTES_MAX
+from kademlia_node.core.codec import DETAIL_BYTES_MAX, RID_MAX, UnfitRequest
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Capabilities
 from kademlia_node.core.key import Kind
@@ -33,6 +34,8 @@ from kademlia_node.core.message import (
     Leaving,
     Left,
     Nodes,
+    Notified,
+    Notify,
     Ping,
     Pong,
     Probe,
@@ -45,6 +48,8 @@ from kademlia_node.core.message import (
     Stored,
     StoreStatus,
     Values,
+    Watch,
+    Watching,
 )
 from kademlia_node.core.packet import OPENING_BYTES_MIN
 from kademlia_node.core.record import Header, Reason
@@ -109,6 +114,8 @@ requests: st.SearchStrategy[Request] = st.one_of(
     st.builds(Chunk, ids, u32),
     st.builds(Digest, st.text("0123456789abcdef", max_size=64)),
     st.just(Leaving()),
+    st.builds(Watch, ids),
+    st.builds(Notify, ids, headers, values),
 )
 responses: st.SearchStrategy[Response] = st.one_of(
     st.just(Pong()),
@@ -121,6 +128,8 @@ responses: st.SearchStrategy[Response] = st.one_of(
     listed,
     st.builds(Digests, st.integers(DIGEST_KEYS_MAX + 1, 2**32 - 1), branches),
     st.just(Left()),
+    st.builds(Watching, u32, digests),
+    st.builds(Notified, st.booleans()),
     st.builds(Refused, u64, st.text(st.characters(max_codepoint=127), max_size=DETAIL_BYTES_MAX)),
 )
 rids = st.integers(0, RID_MAX)
@@ -153,6 +162,9 @@ REQUESTS: list[Request] = [
     Chunk(b"c" * 32, 63),
     Digest(""),
     Digest("3fa"),
+    Watch(b"k" * 32),
+    Notify(b"k" * 32, HEADER, b"value"),
+    Notify(b"k" * 32, HEADER, None),
 ]
 RESPONSES: list[Response] = [
     Pong(),
@@ -169,6 +181,9 @@ RESPONSES: list[Response] = [
     Digests(1, held=(Held(b"k" * 32, b"versions"),)),
     Digests(1000, children=(b"children",) * 16),
     Left(),
+    Watching(300, b"versions"),
+    Watching(0),
+    Notified(wanted=False),
     Refused(ErrorCode.BUSY, "later"),
 ]
 
@@ -269,7 +284,7 @@ def test_unknown_fields_at_the_end_of_openings_replies_and_items_are_ignored() -
     assert decoded == (5, Values((), 1, None, (Item(BLOB, b"value"),)))
 
 
-@pytest.mark.parametrize("op", [0, *range(10, 0x80)])
+@pytest.mark.parametrize("op", [0, *range(12, 0x80)])
 def test_an_unknown_request_can_be_refused(op: int) -> None:
     with pytest.raises(UnfitRequest) as unfit:
         codec.decode_message(packed(op, 77, "whatever"))
@@ -292,7 +307,7 @@ def refusal_arrives(unfit: UnfitRequest) -> bool:
     return codec.decode_message(codec.encode_response(unfit.rid, refused)) == (unfit.rid, refused)
 
 
-@pytest.mark.parametrize("op", [0x80, *range(0x8A, 0xFF), 0x100, 2**64 - 1])
+@pytest.mark.parametrize("op", [0x80, *range(0x8C, 0xFF), 0x100, 2**64 - 1])
 def test_an_unknown_response_is_met_with_silence(op: int) -> None:
     with pytest.raises(MalformedMessage) as malformed:
         codec.decode_message(packed(op, 77))
@@ -523,7 +538,7 @@ def test_mutated_messages_are_malformed_or_mean_what_they_say() -> None:
 
 @pytest.mark.parametrize(
     ("request_fields", "code"),
-    [([10, 5], ErrorCode.UNKNOWN_OP), ([3, 5, b"short"], ErrorCode.MALFORMED)],
+    [([12, 5], ErrorCode.UNKNOWN_OP), ([3, 5, b"short"], ErrorCode.MALFORMED)],
 )
 def test_an_opening_that_cannot_be_carried_out_comes_with_its_refusal(
     request_fields: list[object], code: ErrorCode

@@ -16,6 +16,7 @@ from kademlia_node.core.message import (
     Digest,
     FindNode,
     Leaving,
+    Notify,
     Op,
     Probe,
     Request,
@@ -23,6 +24,7 @@ from kademlia_node.core.message import (
     Store,
     Stored,
     StoreStatus,
+    Watch,
 )
 
 ANSWERS = {  # Op -> its request and its response
@@ -35,6 +37,8 @@ ANSWERS = {  # Op -> its request and its response
     Op.CHUNK: (message.Chunk, message.Chunked),
     Op.DIGEST: (message.Digest, message.Digests),
     Op.LEAVING: (message.Leaving, message.Left),
+    Op.WATCH: (message.Watch, message.Watching),
+    Op.NOTIFY: (message.Notify, message.Notified),
 }
 
 
@@ -54,14 +58,14 @@ def test_every_request_names_its_response(op: Op) -> None:
 
 
 def test_numbers_on_the_wire_never_change() -> None:
-    assert [op.value for op in Op] == list(range(1, 10))
+    assert [op.value for op in Op] == list(range(1, 12))
     assert [code.value for code in message.ErrorCode] == [1, 2, 3, 4]
     assert [status.value for status in StoreStatus] == list(range(9))
 
 
 def test_whoever_is_not_confirmed_may_only_read_little() -> None:
     confirmed = set(get_args(Request)) - set(HARMLESS)
-    assert confirmed == {message.Identify, Store, Probe, Chunk, Digest, Leaving}
+    assert confirmed == {message.Identify, Store, Probe, Chunk, Digest, Leaving, Watch, Notify}
 
 
 def test_messages_are_frozen_values() -> None:

@@ -31,6 +31,8 @@ from kademlia_node.core.message import (
     Leaving,
     Left,
     Nodes,
+    Notified,
+    Notify,
     Ping,
     Pong,
     Probe,
@@ -43,6 +45,8 @@ from kademlia_node.core.message import (
     Stored,
     StoreStatus,
     Values,
+    Watch,
+    Watching,
 )
 from kademlia_node.core.record import Header, Record
 from kademlia_node.core.session import Session
@@ -123,6 +127,8 @@ REQUESTS: list[Request] = [
     Chunk(KEY, U32_MAX),
     Digest(KEY.hex()),
     Leaving(),
+    Watch(KEY),
+    Notify(KEY, LARGEST.header, LARGEST.value),
 ]
 FULL_LEAF = Digests(DIGEST_KEYS_MAX, held=(Held(KEY, KEY[:DIGEST_BYTES]),) * DIGEST_KEYS_MAX)
 RESPONSES: list[Response] = [
@@ -137,6 +143,8 @@ RESPONSES: list[Response] = [
     FULL_LEAF,
     Digests(U32_MAX, children=(KEY[:DIGEST_BYTES],) * 16),
     Left(),
+    Watching(U32_MAX, KEY[:DIGEST_BYTES]),
+    Notified(wanted=True),
     Refused(U64_MAX, "x" * codec.DETAIL_BYTES_MAX),
 ]
 IN_A_RESP = (Pong, Nodes, Values, Refused)

@@ -27,6 +27,8 @@ from kademlia_node.core.message import (
     Leaving,
     Left,
     Nodes,
+    Notified,
+    Notify,
     Ping,
     Pong,
     Probe,
@@ -37,6 +39,8 @@ from kademlia_node.core.message import (
     Stored,
     StoreStatus,
     Values,
+    Watch,
+    Watching,
 )
 from kademlia_node.core.network import Network
 from kademlia_node.core.suite import Suite
@@ -66,6 +70,8 @@ def polite(_asker: Asker, request: Request) -> Response:
         Probe: Probed(accepted=False),
         Digest: Digests(0),
         Leaving: Left(),
+        Watch: Watching(0),
+        Notify: Notified(wanted=False),
     }
     return answers[type(request)]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 from kademlia_node import settings
-from kademlia_node.core import codec, handshake, lookup, message, packet, replica, session
+from kademlia_node.core import body, codec, handshake, lookup, message, packet, replica, session
 from kademlia_node.core.beacon import SERVICE, make_beacon
 from kademlia_node.core.contact import Address, Contact, pack_address
 from kademlia_node.core.digest import Trie, versions_digest
@@ -38,6 +38,8 @@ from kademlia_node.core.message import (
     Leaving,
     Left,
     Nodes,
+    Notified,
+    Notify,
     Ping,
     Pong,
     Probe,
@@ -50,6 +52,8 @@ from kademlia_node.core.message import (
     Stored,
     StoreStatus,
     Values,
+    Watch,
+    Watching,
 )
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Reason, Record, make_blob, make_entry, make_topic_entry
@@ -186,6 +190,12 @@ MESSAGES: dict[str, Request | Response] = {
     "DIGEST.nothing": Digests(0),
     "LEAVING": Leaving(),
     "LEAVING.answer": Left(),
+    "WATCH": Watch(TOPIC),
+    "WATCH.answer": Watching(300, bytes.fromhex("0011223344556677")),
+    "WATCH.no": Watching(0),
+    "NOTIFY": Notify(ENTRY.key, ENTRY.header, ENTRY.value),
+    "NOTIFY.long": Notify(LARGE_BLOB.key, LARGE_BLOB.header, None),
+    "NOTIFY.answer": Notified(wanted=True),
     "error": Refused(ErrorCode.BUSY, "too many requests"),
 }
 
@@ -354,7 +364,7 @@ ELSEWHERE: tuple[tuple[ModuleType, str, str], ...] = (
     (message, "DIGEST_KEYS_MAX", "keys listed in an answer to DIGEST; of more, digests are told"),
     (codec, "RID_MAX", "the highest rid"),
     (codec, "DETAIL_BYTES_MAX", "of the text of an error"),
-    (codec, "CARD_BYTES_MAX", "of a node card in an answer to IDENTIFY"),
+    (body, "CARD_BYTES_MAX", "of a node card in an answer to IDENTIFY"),
     (session, "REPLAY_WINDOW", "counters below the highest one heard that are still taken"),
     (handshake, "PREFIXES_MAX", "prefixes whose INITs are counted"),
     (dial, "LATE_MAX", "handshakes given up whose RESP still counts"),

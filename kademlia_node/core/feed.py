@@ -1,0 +1,173 @@
+"""What somebody who watches a key was told, and what is to be told next: once, and in order.
+
+Several holders tell of the same change, late ones of what is over, and each at its own time. So a
+change is held back for a moment; those of one author then come out in the order of their numbers.
+What is told is a *change*: a renewal, which alters nothing but how long a record lives, is none.
+
+Not known here: who tells, and whether it is true (`node.watch` judges it first). Driven by
+`on_record` for each record that was heard of; `due` hands out what is to be told now, and
+`next_due` says when to ask again. Records that have come to their end are told by `expire`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kademlia_node.core.digest import NOTHING, Versions
+from kademlia_node.core.record import Header
+
+Spot = tuple[bytes, bytes]
+"""(author, slot)."""
+
+
+class ChangeKind(StrEnum):
+    """What has become of an entry."""
+
+    SET = "set"  # written, or overwritten
+    WITHDRAWN = "withdrawn"  # deleted by its author
+    EXPIRED = "expired"  # not renewed
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of one entry.
+
+    Attributes:
+        kind: What it is.
+        author: 32 bytes.
+        slot: The author's name for the entry.
+        value: The new one; None unless it was set.
+        seq: Of this version, by custom microseconds since 1970; of an expired one, its last.
+        expires: When it does, or did, in seconds since 1970.
+    """
+
+    kind: ChangeKind
+    author: bytes
+    slot: bytes
+    value: bytes | None
+    seq: int
+    expires: int
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A change that is held back until `at`."""
+
+    header: Header
+    value: bytes
+    at: float
+
+
+class Feed:
+    """The changes under one key.
+
+    Args:
+        settle_s: How long a change is held back, for earlier ones of its author may come.
+        entries_max: How many entries are remembered; what is new beyond is left out.
+        bytes_max: Of values held back; what comes beyond is left out for now.
+
+    Attributes:
+        has_missed: Whether something was left out since this was last set to False.
+    """
+
+    def __init__(self, *, settle_s: float, entries_max: int, bytes_max: int) -> None:
+        self._settle_s = settle_s
+        self._entries_max = entries_max
+        self._bytes_max = bytes_max
+        self._latest: dict[Spot, Header] = {}
+        self._expiries: list[tuple[int, Spot]] = []  # a heap; some are of earlier versions
+        self._pending: list[_Pending] = []
+        self._pending_bytes = 0
+        self.has_missed = False
+
+    def knows(self, header: Header) -> bool:
+        """Whether this version, or a later one, was heard of; if it lives longer, that is noted."""
+        known = self._latest.get((header.author, header.slot))
+        if known is None or known.version < header.version:
+            return False
+        if known.version == header.version and known.expires < header.expires:
+            self._remember(header)
+        return True
+
+    def on_record(self, header: Header, value: bytes, *, now: float) -> bool:
+        """A record that verifies, with its whole value; returns whether it is to be told."""
+        if self.knows(header):
+            return False
+        is_new = (header.author, header.slot) not in self._latest
+        is_full = is_new and len(self._latest) >= self._entries_max
+        if is_full or (self._pending and self._pending_bytes + len(value) > self._bytes_max):
+            self.has_missed = True
+            return False
+        self._remember(header)
+        if is_new and header.is_tombstone:
+            return False  # the end of what nobody was told of
+        self._pending_bytes += len(value)
+        self._pending.append(_Pending(header, value, now + self._settle_s))
+        return True
+
+    def next_due(self) -> float | None:
+        """When `due` hands out the next change; None while none is held back."""
+        return min((pending.at for pending in self._pending), default=None)
+
+    def due(self, now: float) -> list[Change]:
+        """What is to be told now; with a change also the earlier ones of its author."""
+        last: dict[bytes, int] = {}
+        for one in self._pending:
+            if one.at <= now:
+                author, seq = one.header.author, one.header.seq
+                last[author] = max(seq, last.get(author, seq))
+        ready: list[_Pending] = []
+        held: list[_Pending] = []
+        for one in self._pending:
+            is_ready = one.header.seq <= last.get(one.header.author, -1)
+            (ready if is_ready else held).append(one)
+        self._pending = held
+        self._pending_bytes = sum(len(one.value) for one in held)
+        return [_change(one) for one in sorted(ready, key=lambda one: one.header.seq)]
+
+    def next_expiry(self) -> int | None:
+        """When the first entry expires, in seconds since 1970."""
+        while self._expiries:
+            expires, spot = self._expiries[0]
+            header = self._latest.get(spot)
+            if header is not None and header.expires == expires:
+                return expires
+            heapq.heappop(self._expiries)
+        return None
+
+    def expire(self, wall: float) -> list[Change]:
+        """Forget what has expired; what was there until then is a change."""
+        gone: list[Change] = []
+        while (expires := self.next_expiry()) is not None and expires <= wall:
+            header = self._latest.pop(heapq.heappop(self._expiries)[1])
+            if not header.is_tombstone:
+                gone.append(_end(header))
+        return gone
+
+    def versions(self) -> bytes:
+        """The digest of all we know, as holders tell theirs: 8 bytes."""
+        if not self._latest:
+            return NOTHING
+        versions = Versions()
+        for spot in sorted(self._latest):
+            versions.add(self._latest[spot])
+        return versions.digest()
+
+    def _remember(self, header: Header) -> None:
+        spot = header.author, header.slot
+        self._latest[spot] = header
+        heapq.heappush(self._expiries, (header.expires, spot))
+
+
+def _change(one: _Pending) -> Change:
+    header = one.header
+    kind = ChangeKind.WITHDRAWN if header.is_tombstone else ChangeKind.SET
+    value = None if header.is_tombstone else one.value
+    return Change(kind, header.author, header.slot, value, header.seq, header.expires)
+
+
+def _end(header: Header) -> Change:
+    expired = ChangeKind.EXPIRED
+    return Change(expired, header.author, header.slot, None, header.seq, header.expires)

@@ -1,0 +1,277 @@
+"""Watching a key: what becomes of it is told by those who keep it, as it happens.
+
+The responsible nodes are asked to tell (WATCH), again and again, since what they promise ends by
+itself; they push each new record (NOTIFY). Some of this gets lost, and nodes come and go. So with
+each renewal they tell what they hold, as a digest; where it is not what we know, the key is read.
+It is read at the beginning, too: what is there already is told first, so nothing is missed in
+between, nor by a program that was away and watches again.
+
+Refuses to know how a key is read (`topic`, `read`) and in which order changes are told
+(`core.feed`). Driven by whoever iterates over `Watch.changes`; `Watches` hears what comes in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from typing import Final
+
+from kademlia_node.core.contact import Contact
+from kademlia_node.core.feed import Change, Feed, Spot
+from kademlia_node.core.ids import point
+from kademlia_node.core.key import Key
+from kademlia_node.core.manifest import Piece
+from kademlia_node.core.message import FindNode, Item, Notified, Notify, Watching
+from kademlia_node.core.message import Watch as WatchRequest
+from kademlia_node.core.record import Header, Reason
+from kademlia_node.core.replica import choose_replicas, size_if_crowded
+from kademlia_node.errors import BadRecord, NoAnswer, NotRunning, PeerRefused
+from kademlia_node.node.pulling import pull
+from kademlia_node.node.receipt import Trace
+from kademlia_node.node.state import NodeState
+from kademlia_node.node.walk import Walk
+
+Read = Callable[[], AsyncGenerator[Item, None]]
+"""Reads what is under the key, whole and verified, tombstones included."""
+GRACE_S: Final = 1.0  # after an entry has expired, for its renewal may be on its way
+
+
+class Watches:
+    """All that one node watches."""
+
+    def __init__(self, state: NodeState) -> None:
+        self._state = state
+        self._by_key: dict[bytes, list[Watch]] = {}
+
+    def begin(self, watch: Watch) -> None:
+        """Let it hear of its key from now on."""
+        self._by_key.setdefault(watch.key.digest, []).append(watch)
+
+    def end(self, watch: Watch) -> None:
+        """Let it hear no more."""
+        watching = self._by_key[watch.key.digest]
+        watching.remove(watch)
+        if not watching:
+            del self._by_key[watch.key.digest]
+
+    def on_notify(self, teller: Contact, news: Notify) -> Notified:
+        """A peer tells of a record; it is heard if it was asked to tell."""
+        asked = [watch for watch in self._by_key.get(news.key, ()) if watch.has_asked(teller)]
+        if asked and self._is_true(asked[0].key, news):
+            for watch in asked:
+                watch.on_news(teller, news.header, news.value)
+            return Notified(wanted=True)
+        return Notified(wanted=False)
+
+    def on_filed(self, key: bytes, header: Header, value: bytes | None) -> None:
+        """A record was filed, or renewed, in our own store."""
+        for watch in self._by_key.get(key, ()):
+            if header.kind is watch.key.kind:
+                watch.on_news(None, header, value)
+
+    def _is_true(self, key: Key, news: Notify) -> bool:
+        state = self._state
+        if news.header.kind is not key.kind:
+            return False
+        try:
+            state.judge(key.digest, news.header, news.value)
+        except BadRecord as error:
+            state.count_bad(error, by="watcher")
+            return error.reason is Reason.EXPIRED  # our clock may be ahead
+        return True
+
+
+class Watch:
+    """One key that is watched.
+
+    Args:
+        state: The node that watches.
+        watches: Where it hears.
+        key: Of a topic or of an entry.
+        read: Reads it.
+        spot: Of the entry; None: all of them.
+    """
+
+    def __init__(
+        self, state: NodeState, watches: Watches, key: Key, *, read: Read, spot: Spot | None = None
+    ) -> None:
+        settings = state.settings
+        self.key = key
+        self._state = state
+        self._watches = watches
+        self._read = read
+        self._spot = spot
+        self._feed = Feed(
+            settle_s=settings.watch_settle_s,
+            entries_max=settings.watch_entries_max,
+            bytes_max=settings.watch_bytes_max,
+        )
+        self._ends: list[Change] = []  # of what has expired
+        self._holders: dict[Contact, bytes] = {}  # who tells us, and the digest of what it holds
+        self._settled: set[bytes] = set()  # digests of holders that a reading has dealt with
+        self._pulls = 0
+        self._read_at = -math.inf
+        self._news, self._wake = asyncio.Event(), asyncio.Event()
+        self._is_over = False
+
+    async def changes(self) -> AsyncGenerator[Change, None]:
+        """What is there, and then what becomes of it, for as long as anybody iterates.
+
+        Raises:
+            NotRunning: the node has stopped.
+        """
+        self._watches.begin(self)
+        keeping = self._state.background.start(self._keep())
+        try:
+            while True:
+                self._news.clear()
+                if self._is_over or keeping is None:
+                    raise NotRunning
+                ends, self._ends = self._ends, []
+                for change in self._feed.due(self._state.loop.time()) + ends:
+                    yield change
+                if self._feed.has_missed and self._feed.next_due() is None:
+                    self._wake.set()
+                await self._next_news()
+        finally:
+            self._watches.end(self)
+            if keeping is not None:
+                keeping.cancel()
+
+    async def _next_news(self) -> None:
+        try:
+            async with asyncio.timeout_at(self._feed.next_due()):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+
+    # --- What is heard ----------------------------------------------------------------------------
+
+    def has_asked(self, teller: Contact) -> bool:
+        """Whether this peer is one of those who are to tell us."""
+        return teller in self._holders
+
+    def on_news(self, teller: Contact | None, header: Header, value: bytes | None) -> None:
+        """A record that verifies, told by a peer or (None) filed here; a long value is fetched."""
+        if self._spot not in (None, (header.author, header.slot)) or self._feed.knows(header):
+            return
+        if value is not None:
+            self._take(header, value)
+        elif teller is None or self._pulls >= self._state.settings.watch_pulls_max:
+            self._feed.has_missed = True
+            self._wake.set()
+        else:
+            self._pulls += 1
+            self._state.background.start(self._pull(teller, header))
+
+    def _take(self, header: Header, value: bytes) -> None:
+        if self._feed.on_record(header, value, now=self._state.loop.time()):
+            self._news.set()
+
+    async def _pull(self, holder: Contact, header: Header) -> None:
+        try:
+            piece = Piece(header.value_hash, header.length)
+            value = await pull(self._state, holder, piece, trace=Trace(self.key.digest))
+            if value is not None:
+                self._take(header, value)
+        finally:
+            self._pulls -= 1
+
+    # --- Keeping it up ----------------------------------------------------------------------------
+
+    async def _keep(self) -> None:
+        """Ask to be told, again and again; read where telling did not do."""
+        settings, clock = self._state.settings, self._state.loop.time
+        look_at = clock()
+        try:
+            while True:
+                if clock() >= look_at:
+                    await self._look()
+                    look_at = clock() + settings.watch_look_s
+                if await self._ask_to_tell():
+                    look_at = min(look_at, clock() + settings.watch_retry_s)
+                if self._is_behind():
+                    await self._read_all()
+                self._ends += self._feed.expire(self._state.wall())
+                if self._ends:
+                    self._news.set()
+                await self._rest(until=min(look_at, clock() + settings.watch_renew_s))
+        finally:
+            self._is_over = True
+            self._news.set()
+
+    async def _look(self) -> None:
+        """Find out who is responsible, and so to tell us."""
+        state, digest = self._state, self.key.digest
+        copies, factor = state.network.copies, state.settings.region_copies_factor
+        walk = Walk(state, digest, FindNode(digest))
+        await walk.run()
+        found = walk.closest(max(factor * copies, state.settings.k))
+        chosen = choose_replicas(
+            digest,
+            sorted(found, key=lambda contact: contact.point ^ point(digest)),
+            copies=copies,
+            network_size=state.size.estimate or size_if_crowded(digest, found, copies=copies),
+            factor=factor,
+            rng=state.rng,
+        )
+        self._holders = {holder: self._holders.get(holder, b"") for holder in chosen}
+
+    async def _ask_to_tell(self) -> bool:
+        """Begin or renew it with everyone who is to tell us; whether one of them does not."""
+        asked = list(self._holders)
+
+        async def ask(holder: Contact) -> None:
+            try:
+                answer = await self._state.exchange.ask(holder, WatchRequest(self.key.digest))
+            except (NoAnswer, PeerRefused):
+                self._holders.pop(holder, None)
+            else:
+                assert isinstance(answer, Watching), "the exchange lets nothing else through"
+                if answer.lease_s:
+                    self._holders[holder] = answer.versions
+                else:
+                    self._holders.pop(holder, None)
+
+        async with asyncio.TaskGroup() as asking:
+            for holder in asked:
+                asking.create_task(ask(holder))
+        return len(self._holders) < len(asked)
+
+    def _is_behind(self) -> bool:
+        """Whether somebody holds what we do not know, or something is about to expire."""
+        if self._read_at == -math.inf or self._feed.has_missed or self._has_expiring():
+            return True
+        return bool({*self._holders.values()} - {self._feed.versions()} - self._settled)
+
+    def _has_expiring(self) -> bool:
+        """Perhaps it was renewed, and nobody has told us."""
+        expiry = self._feed.next_expiry()
+        return expiry is not None and expiry <= self._state.wall()
+
+    async def _read_all(self) -> None:
+        self._feed.has_missed = False
+        self._read_at = self._state.loop.time()
+        self._settled = {*self._holders.values()}
+        self._state.counts["watch_reads"] += 1
+        async with aclosing(self._read()) as items:
+            async for item in items:
+                if item.value is not None:
+                    self.on_news(None, item.header, item.value)
+
+    async def _rest(self, *, until: float) -> None:
+        """Sleep until then; or until an entry expires or something was missed, but a while."""
+        settings, now = self._state.settings, self._state.loop.time()
+        not_before = self._read_at + settings.watch_retry_s
+        expiry = self._feed.next_expiry()
+        if expiry is not None:
+            until = min(until, max(now + expiry + GRACE_S - self._state.wall(), not_before))
+        try:
+            async with asyncio.timeout_at(until):
+                await self._wake.wait()
+                await asyncio.sleep(max(0.0, not_before - now))
+        except TimeoutError:
+            pass
+        self._wake.clear()
