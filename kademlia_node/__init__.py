@@ -6,6 +6,7 @@ async with Node(network=Network.private(secret), bootstrap=["10.0.0.7:4000"]) as
 """
 
 from kademlia_node.core.contact import Address, Contact
+from kademlia_node.core.feed import Change, ChangeKind
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.key import Key, Kind
@@ -43,6 +44,8 @@ from kademlia_node.store.schema import Durability
 __all__ = [
     "Address",
     "AlreadyRunning",
+    "Change",
+    "ChangeKind",
     "Conflict",
     "Contact",
     "ContentSource",

@@ -16,8 +16,8 @@ from pathlib import Path
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.folder import locked
+from kademlia_node.daemon.node_verbs import NodeVerbs
 from kademlia_node.daemon.service import own_identity
-from kademlia_node.daemon.verbs import NodeVerbs
 from kademlia_node.errors import NoDaemon
 from kademlia_node.node.node import Node
 

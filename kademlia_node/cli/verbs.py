@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import aclosing
 from pathlib import Path
 from typing import IO
 
@@ -25,7 +26,8 @@ from kademlia_node.cli.options import (
 from kademlia_node.core.invite import key_text, parse_invite
 from kademlia_node.core.key import Kind
 from kademlia_node.daemon.folder import Folder
-from kademlia_node.daemon.verbs import Verbs, is_name, parse_if_key
+from kademlia_node.daemon.node_verbs import is_name, parse_if_key
+from kademlia_node.daemon.verbs import Verbs
 from kademlia_node.daemon.views import Json, value_of
 from kademlia_node.errors import NoDaemon, Refused, SetupError, ValueTooLarge
 from kademlia_node.node.arguments import COUNT_MAX, checked_author
@@ -267,6 +269,49 @@ def find(access: Access, *, topic: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("name", type=NAME, required=False)
+@click.option("--topic", help="Watch all entries of this topic instead of a name.")
+@click.option("--author", help="Whose NAME it is: a public key, or an invite with one.")
+@click.option("--count", type=click.IntRange(1), help="End after so many changes.")
+@own_option
+@reaches_a_node
+@in_json
+def watch(
+    access: Access, *, name: str | None, topic: str | None, author: str | None, count: int | None,
+    own: bool, as_json: bool,
+) -> None:  # fmt: skip
+    """Print NAME, or the entries of a topic, and every change of them.
+
+    One a line, as they happen: the value, or on stderr that it is gone. With --json, one object a
+    line. Ends when the daemon does, with exit code 3.
+    """
+    if (name is None) == (topic is None):
+        raise click.UsageError("give either NAME or --topic")
+    if topic is not None and (own or author is not None):
+        raise click.UsageError("--own and --author go with NAME")
+
+    async def show_changes(verbs: Verbs) -> int:
+        shown = 0
+        if topic is not None:
+            changes = verbs.watch_topic(topic)
+        else:
+            assert name is not None
+            changes = verbs.watch_name(name, author=author, own=own)
+        async with aclosing(changes):
+            async for change in changes:
+                view.show_line(change) if as_json else view.show_change(change)
+                shown += 1
+                if shown == count:
+                    break
+        return shown
+
+    as_self = own or (name is not None and author is None and access.names_are_ours)
+    shown = access.ask(show_changes, as_self=as_self)
+    if shown != count:
+        raise NoDaemon("the daemon has ended, and with it what it told")
+
+
+@click.command()
+@click.argument("name", type=NAME, required=False)
 @click.option("--topic", help="Withdraw our entry of this topic instead of a name.")
 @click.option("--slot", default="", help="Which of our entries of the topic.")
 @own_option
@@ -330,7 +375,7 @@ def trace(access: Access, *, target: str, own: bool, as_json: bool) -> None:
     view.show_json(answer) if as_json else view.show_trace(answer)
 
 
-VERBS = [status, peers, put, get, set_name, announce, find, withdraw, ping, trace, identify]
+VERBS = [status, peers, put, get, set_name, announce, find, watch, withdraw, ping, trace, identify]
 
 
 def _value(text: str) -> bytes:

@@ -87,6 +87,15 @@ def show_entry(entry: Json) -> None:
         click.echo(value)
 
 
+def show_change(change: Json) -> None:
+    """The value that was set, on a line of its own; what is gone is talk."""
+    if change["kind"] == "set":
+        show_entry(change)
+    else:
+        slot = f" {change['slot']}" if change["slot"] else ""
+        talk(f"{change['kind']}: {change['author']}{slot}")
+
+
 def show_status(status: Json) -> None:
     """One line per field; counters and chores that are there."""
     rows: list[tuple[str, object]] = []

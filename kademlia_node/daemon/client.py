@@ -12,7 +12,7 @@ whatever is in them. What the daemon refuses comes out as `Refused`; nobody at t
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -118,6 +118,19 @@ class ControlClient:
         async for entry in self._lines("topics", topic):
             yield entry
 
+    async def watch_topic(self, topic: str) -> AsyncGenerator[Json, None]:
+        """See `Verbs`."""
+        async for change in self._lines("watch", "topics", topic, timeout=PATIENT):
+            yield change
+
+    async def watch_name(
+        self, name: str, *, author: str | None = None, own: bool = False
+    ) -> AsyncGenerator[Json, None]:
+        """See `Verbs`."""
+        query = {"own": int(own), "author": author}
+        async for change in self._lines("watch", "names", name, query=query, timeout=PATIENT):
+            yield change
+
     async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
         """See `Verbs`."""
         return await self._call("DELETE", "names", name, query={"own": int(own)})
@@ -175,11 +188,14 @@ class ControlClient:
         answer: Json = await self._request(method, *path, **content)
         return answer
 
-    async def _lines(self, *path: str) -> AsyncIterator[Json]:
-        async with self._session.get(_url(*path)) as response:
+    async def _lines(
+        self, *path: str, query: dict[str, Any] | None = None, **options: Any
+    ) -> AsyncIterator[Json]:
+        async with self._session.get(_url(*path, query=query), **options) as response:
             await _check(response)
             async for line in response.content:
-                yield json.loads(line)
+                if line.strip():  # some are sent only to see whether we are there
+                    yield json.loads(line)
 
     async def _follow(self, *path: str, body: bytes, on_progress: OnView | None) -> Json:
         """Hear how far it is, line by line; the last line is the answer (`daemon.follow`)."""

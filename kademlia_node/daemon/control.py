@@ -18,10 +18,10 @@ from aiohttp import web
 
 from kademlia_node.daemon.archive import Archive
 from kademlia_node.daemon.drain import Drain
-from kademlia_node.daemon.follow import follow
+from kademlia_node.daemon.follow import follow, go_on
 from kademlia_node.daemon.metrics import CONTENT_TYPE, exposition
+from kademlia_node.daemon.node_verbs import NodeVerbs
 from kademlia_node.daemon.providing import Providing
-from kademlia_node.daemon.verbs import NodeVerbs
 from kademlia_node.daemon.views import Json, error_view
 from kademlia_node.errors import (
     Conflict,
@@ -53,6 +53,7 @@ STATUSES: Final[list[tuple[type[Exception], int]]] = [  # the first that fits
     (ValueError, 400),
 ]
 PROBES: Final = {"/livez", "/readyz"}  # these tell nothing, and who asks may have no token
+WATCH: Final = "/v1/watch/"
 ANY_TEXT: Final = r"[\s\S]*"  # names and topics may be empty and hold slashes and line ends
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -113,6 +114,8 @@ class Control:
                 web.post(f"/v1/topics/{topic}", self._announce),
                 web.get(f"/v1/topics/{topic}", self._find),
                 web.delete(f"/v1/topics/{topic}", self._withdraw_entry),
+                web.get(f"{WATCH}topics/{topic}", self._watch_topic),
+                web.get(f"{WATCH}names/{name}", self._watch_name),
                 web.post("/v1/contents", self._provide),
                 web.get("/v1/contents", self._provided),
                 web.delete(f"/v1/contents/{key}", self._unprovide),
@@ -144,6 +147,8 @@ class Control:
             return await handler(request)
         if self._drain.begun:
             raise web.HTTPServiceUnavailable(text="this daemon is ending and does nothing new")
+        if request.path.startswith(WATCH):  # it has no end to wait for
+            return await handler(request)
         with self._drain.serving():
             return await handler(request)
 
@@ -248,6 +253,14 @@ class Control:
             raise ValueError("length_max is a whole number of bytes")
         key = request.match_info["key"]
         return await follow(request, partial(self._verbs.fetch, key, path, length_max=length_max))
+
+    async def _watch_topic(self, request: web.Request) -> web.StreamResponse:
+        return await go_on(request, self._verbs.watch_topic(request.match_info["topic"]))
+
+    async def _watch_name(self, request: web.Request) -> web.StreamResponse:
+        name, author = request.match_info["name"], request.query.get("author")
+        changes = self._verbs.watch_name(name, author=author, own=_flag(request, "own"))
+        return await go_on(request, changes)
 
     # --- Peers ------------------------------------------------------------------------------------
 

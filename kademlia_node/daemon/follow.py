@@ -1,9 +1,13 @@
-"""An answer that takes a while: lines that tell how far it has come, and then what came of it.
+"""Answers that take a while, or have no end, sent line by line to an asker who may go away.
 
-Each line is a JSON object. Those of progress have `done_bytes` and `total_bytes`: one comes with
-the first news, then one every half second, so that an asker who goes away is noticed and what was
-asked for is broken off. The last line is the answer, or `{"error": kind, "detail": text, ...}`.
-What fails before there is any progress is an error as everywhere else, with a status.
+`follow` tells how far something has come, and then what came of it. Each line is a JSON object.
+Those of progress have `done_bytes` and `total_bytes`: one comes with the first news, then one every
+half second, so that an asker who goes away is noticed and what was asked for is broken off. The
+last line is the answer, or `{"error": kind, "detail": text, ...}`. What fails before there is any
+progress is an error as everywhere else, with a status.
+
+`go_on` sends a line for each view of a row without end, and an empty one where none came for a
+while, so that an asker who is gone is noticed here, too.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -23,6 +28,7 @@ from kademlia_node.errors import KademliaError
 log = logging.getLogger(__name__)
 
 EVERY_S: Final = 0.5
+ALIVE_S: Final = 5.0
 
 
 class Deed(Protocol):
@@ -67,6 +73,34 @@ async def follow(request: web.Request, deed: Deed) -> web.StreamResponse:
     except* ConnectionError:
         log.info("broken off, as nobody waits for it any more: %s", request.path)
     return response
+
+
+async def go_on(request: web.Request, views: AsyncGenerator[Json, None]) -> web.StreamResponse:
+    """Send what comes until nothing more does, or the asker has gone."""
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    try:
+        await response.prepare(request)
+        async with aclosing(views), asyncio.TaskGroup() as tasks:
+            while (view := await _next(views, response, tasks)) is not None:
+                await _send(response, view)
+        await response.write_eof()
+    except* ConnectionError:
+        log.info("broken off, as nobody listens any more: %s", request.path)
+    return response
+
+
+async def _next(
+    views: AsyncGenerator[Json, None], response: web.StreamResponse, tasks: asyncio.TaskGroup
+) -> Json | None:
+    async def wait() -> Json | None:
+        return await anext(views, None)
+
+    coming = tasks.create_task(wait())
+    while True:
+        await asyncio.wait([coming], timeout=ALIVE_S)
+        if coming.done():
+            return coming.result()
+        await response.write(b"\n")
 
 
 async def _outcome(deed: Deed, on_progress: OnView) -> Json | KademliaError | ValueError:

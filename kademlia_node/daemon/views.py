@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kademlia_node.core.contact import Contact
+from kademlia_node.core.feed import Change
 from kademlia_node.core.invite import Invite, key_text
 from kademlia_node.core.key import Key
 from kademlia_node.core.record import Record
@@ -92,6 +93,18 @@ def entry_view(entry: TopicEntry) -> Json:
         "seq": entry.seq,
         "expires": entry.expires,
     } | _value_view(entry.value)
+
+
+def change_view(change: Change) -> Json:
+    """One change of what is watched; `value`, or `text`, only where one was set."""
+    value = {} if change.value is None else _value_view(change.value)
+    return {
+        "kind": change.kind.value,
+        "author": key_text(change.author),
+        "slot": _text(change.slot),
+        "seq": change.seq,
+        "expires": change.expires,
+    } | value
 
 
 def publication_view(published: Published) -> Json:

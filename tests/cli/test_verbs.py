@@ -64,6 +64,22 @@ async def test_announcements_of_different_authors_stand_side_by_side(
     assert sorted((await done("find", "t", *way)).splitlines()) == ["by a", "two"]
 
 
+async def test_what_is_watched_is_shown(two: Two, way: tuple[str, ...]) -> None:
+    await done("announce", "t", "one", *two.a)
+    await done("announce", "t", "two", *two.b)
+    await done("set", "colour", "blue", *two.a)
+    shown = await done("watch", "--topic", "t", "--count", "2", "--json", *way)
+    changes = [json.loads(line) for line in shown.splitlines()]
+    told = {(change["kind"], change["text"]) for change in changes}
+    assert told == {("set", "one"), ("set", "two")}
+    assert await done("watch", "colour", "--count", "1", *way) == "blue\n"
+
+
+@pytest.mark.parametrize("wrong", [(), ("a", "--topic", "t"), ("--topic", "t", "--own")])
+async def test_one_thing_is_watched_at_a_time(two: Two, wrong: tuple[str, ...]) -> None:
+    await failed("watch", *wrong, *two.a, code=2)
+
+
 async def test_a_withdrawn_name_is_gone(two: Two, way: tuple[str, ...]) -> None:
     await done("set", "colour", "blue", *two.a)
     await done("withdraw", "colour", *way)

@@ -12,7 +12,7 @@ from kademlia_node.core.identity import Identity
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record, make_blob, make_entry
 from kademlia_node.daemon.folder import Folder
-from kademlia_node.daemon.verbs import NodeVerbs
+from kademlia_node.daemon.node_verbs import NodeVerbs
 from kademlia_node.errors import SetupError
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings

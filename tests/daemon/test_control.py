@@ -12,6 +12,7 @@ import pytest
 from kademlia_node.core.contact import Address
 from kademlia_node.core.key import blob_key, topic_key
 from kademlia_node.core.network import Network
+from kademlia_node.daemon.client import connected
 from kademlia_node.daemon.control import BODY_BYTES_MAX
 from kademlia_node.daemon.views import value_of
 from kademlia_node.settings import VALUE_BYTES_MAX
@@ -216,6 +217,22 @@ async def test_a_topic_is_a_stream_of_lines(tmp_path: Path) -> None:
         assert (await client.ask("DELETE", "/v1/topics/t?slot=a"))[0] == 200
         _, lines = await client.get("/v1/topics/t")
         assert [json.loads(line)["text"] for line in lines.splitlines()] == ["b"]
+
+
+async def test_changes_come_as_they_happen_until_the_daemon_ends(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as ready, connected(Path(ready["control"])) as client:
+        changes = client.watch_topic("t")
+        await client.announce("t", b"one")
+        assert (await anext(changes))["text"] == "one"
+        await client.announce("t", b"two")
+        assert (await anext(changes))["text"] == "two"
+        await client.withdraw_entry("t")
+        assert (await anext(changes))["kind"] == "withdrawn"
+        name = client.watch_name("n", own=True)
+        await client.set("n", b"value", own=True)
+        assert (await anext(name))["text"] == "value"
+        await client.leave()
+        assert await anext(changes, None) is None
 
 
 async def test_over_tcp_the_token_of_the_folder_is_needed(tmp_path: Path) -> None:

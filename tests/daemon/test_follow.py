@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from kademlia_node.daemon.control import explain_errors
-from kademlia_node.daemon.follow import Deed, follow
+from kademlia_node.daemon.control import Handler, explain_errors
+from kademlia_node.daemon.follow import Deed, follow, go_on
 from kademlia_node.daemon.listen import listen_unix
 from kademlia_node.daemon.views import Json, OnView
 from kademlia_node.errors import SetupError
@@ -26,14 +26,14 @@ HALF: Json = {"done_bytes": 1, "total_bytes": 2}
 
 
 @asynccontextmanager
-async def asked(deed: Deed, socket: Path) -> AsyncIterator[aiohttp.ClientResponse]:
+async def asked(handle: Handler, socket: Path) -> AsyncIterator[aiohttp.ClientResponse]:
     """The response to who asks for this."""
 
-    async def handle(request: web.Request) -> web.StreamResponse:
-        return await follow(request, deed)
+    async def on_request(request: web.Request) -> web.StreamResponse:
+        return await handle(request)
 
     app = web.Application(middlewares=[explain_errors])
-    app.add_routes([web.post("/", handle)])
+    app.add_routes([web.post("/", on_request)])
     async with listen_unix(app, socket):
         connector = aiohttp.UnixConnector(str(socket))
         async with (
@@ -42,6 +42,10 @@ async def asked(deed: Deed, socket: Path) -> AsyncIterator[aiohttp.ClientRespons
             session.post("http://daemon/") as response,
         ):
             yield response
+
+
+def following(deed: Deed) -> Handler:
+    return lambda request: follow(request, deed)
 
 
 async def lines(response: aiohttp.ClientResponse) -> list[Json]:
@@ -53,7 +57,7 @@ async def test_progress_comes_first_and_the_answer_last(tmp_path: Path) -> None:
         on_progress(HALF)
         return {"key": "k"}
 
-    async with asked(deed, tmp_path / "s") as response:
+    async with asked(following(deed), tmp_path / "s") as response:
         assert (response.status, await lines(response)) == (200, [HALF, {"key": "k"}])
 
 
@@ -61,7 +65,7 @@ async def test_an_answer_may_come_at_once(tmp_path: Path) -> None:
     async def deed(*, on_progress: OnView) -> Json:
         return {"key": "k"}
 
-    async with asked(deed, tmp_path / "s") as response:
+    async with asked(following(deed), tmp_path / "s") as response:
         assert (response.status, await lines(response)) == (200, [{"key": "k"}])
 
 
@@ -76,9 +80,9 @@ async def test_what_fails_at_once_has_a_status_and_what_fails_later_is_the_last_
         raise SetupError("no")
 
     failure = {"error": "SetupError", "detail": "no"}
-    async with asked(at_once, tmp_path / "s") as response:
+    async with asked(following(at_once), tmp_path / "s") as response:
         assert (response.status, await response.json()) == (400, failure)
-    async with asked(later, tmp_path / "s") as response:
+    async with asked(following(later), tmp_path / "s") as response:
         assert (response.status, await lines(response)) == (200, [HALF, failure])
 
 
@@ -96,10 +100,33 @@ async def test_what_nobody_waits_for_is_broken_off(
             broken_off.set()
         return {}
 
-    async with asked(deed, tmp_path / "s") as response:
+    async with asked(following(deed), tmp_path / "s") as response:
         assert json.loads(await response.content.readline()) == HALF
         response.close()
         await broken_off.wait()
         await asyncio.sleep(0)
     assert [record.levelno for record in caplog.records] == [logging.INFO]
     assert "nobody waits" in caplog.text
+
+
+async def test_a_row_without_end_is_sent_on_and_ends_when_nobody_listens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("kademlia_node.daemon.follow.ALIVE_S", 0.01)
+    caplog.set_level(logging.INFO)
+    ended = asyncio.Event()
+
+    async def views() -> AsyncGenerator[Json, None]:
+        try:
+            yield HALF
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async with asked(lambda request: go_on(request, views()), tmp_path / "s") as response:
+        assert json.loads(await response.content.readline()) == HALF
+        assert await response.content.readline() == b"\n"
+        response.close()
+        await ended.wait()
+        await asyncio.sleep(0)
+    assert "nobody listens" in caplog.text
