@@ -17,6 +17,7 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.key import Key, Kind
 from kademlia_node.core.manifest import Manifest
 from kademlia_node.errors import NotFound, SetupError, ValueTooLarge
+from kademlia_node.node.arguments import checked_ttl
 from kademlia_node.node.download import Download, holders_topic
 from kademlia_node.node.draft import Draft
 from kademlia_node.node.life import Life
@@ -28,11 +29,15 @@ from kademlia_node.node.topic import TopicReading
 class Sharing(Life):
     """The verbs of a node for large content. The arguments are those of `Node`."""
 
-    async def provide(self, manifest: Manifest) -> Receipt:
+    async def provide(self, manifest: Manifest, *, ttl_s: int | None = None) -> Receipt:
         """Say that we have a content, which our `ContentSource` serves, and keep saying it.
 
         Call it after each start: the source is a new one then, and where we are reached is signed
         once, as it is now. A new announcement replaces the old one.
+
+        Args:
+            manifest: Of the content.
+            ttl_s: As for `put`.
 
         Returns:
             The receipt of the manifest: its key is the name by which others `fetch` the content.
@@ -40,23 +45,27 @@ class Sharing(Life):
         Raises:
             SetupError: we do not know an address at which others reach us.
             NotStored: nobody took the manifest, or nobody the announcement.
+            TypeError, ValueError: a bad `ttl_s`.
         """
         writer, contact = self._active.writer, self._reachable_contact()
-        receipt = await writer.put(manifest.pack())
-        await writer.write(self._draft(receipt.key, contact.pack()))
+        lasts_s = checked_ttl(ttl_s, self._settings)
+        receipt = await writer.put(manifest.pack(), ttl_s=lasts_s)
+        await writer.write(self._draft(receipt.key, contact.pack(), ttl_s=lasts_s))
         return receipt
 
-    async def unprovide(self, key: Key) -> None:
+    async def unprovide(self, key: Key, *, ttl_s: int | None = None) -> None:
         """Say no longer that we have a content, and renew its manifest no longer.
 
         Whoever has read the announcement may still ask: the `ContentSource` decides what it gives.
+        `ttl_s` is that of `withdraw`.
 
         Raises:
             NotStored: nobody took the tombstone; we go on announcing.
-            TypeError, ValueError: this is not the key of a manifest.
+            TypeError, ValueError: this is not the key of a manifest, or a bad `ttl_s`.
         """
         writer, manifest_key = self._active.writer, checked_content(key)
-        await writer.write(self._draft(manifest_key, None))
+        lasts_s = checked_ttl(ttl_s, self._settings)
+        await writer.write(self._draft(manifest_key, None, ttl_s=lasts_s))
         await writer.forget(manifest_key)
 
     async def fetch(self, key: Key, path: str | Path, *, length_max: int | None = None) -> None:
@@ -101,9 +110,9 @@ class Sharing(Life):
             )
         return Contact(self.public_key, Address(here.host, here.port))
 
-    def _draft(self, content: Key, where: bytes | None) -> Draft:
+    def _draft(self, content: Key, where: bytes | None, *, ttl_s: int | None) -> Draft:
         """Our word that a content is there, or the end of it."""
-        return Draft(holders_topic(content), self._active.state.identity, b"", where)
+        return Draft(holders_topic(content), self._active.state.identity, b"", where, ttl_s)
 
 
 def checked_content(key: object) -> Key:
