@@ -28,6 +28,7 @@ from kademlia_node.errors import (
     SetupError,
     ValueTooLarge,
 )
+from kademlia_node.node.announcing import Announcement
 from kademlia_node.node.contents import ContentSource
 from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.leave import Departure
@@ -42,6 +43,7 @@ from kademlia_node.store.schema import Durability
 __all__ = [
     "Address",
     "AlreadyRunning",
+    "Announcement",
     "Conflict",
     "Contact",
     "ContentSource",
