@@ -30,6 +30,7 @@ from kademlia_node.errors import (
 )
 from kademlia_node.node.announcing import Announcement
 from kademlia_node.node.contents import ContentSource
+from kademlia_node.node.download import Progress
 from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.leave import Departure
 from kademlia_node.node.node import Node
@@ -68,6 +69,7 @@ __all__ = [
     "NotStored",
     "PartlyStored",
     "PeerRefused",
+    "Progress",
     "Published",
     "Receipt",
     "Record",

@@ -13,7 +13,8 @@ import hashlib
 import os
 import sys
 from collections import Counter, deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -52,6 +53,22 @@ def part_of(path: Path, manifest_hash: bytes) -> Path:
     return path.with_name(f"{path.name}.{manifest_hash[:NAMED_BY_BYTES].hex()}{PART}")
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a content is here: bytes that are verified and written, of how many in all.
+
+    `holders` is how many have been asked for the rest.
+    """
+
+    here: int
+    length: int
+    holders: int
+
+
+OnProgress = Callable[[Progress], None]
+"""Told after each piece, and once before the first."""
+
+
 class Download:
     """One content on its way into a file.
 
@@ -60,9 +77,20 @@ class Download:
         manifest: of the content.
         path: where it is to be; replaced when the content is whole.
         trace: where requests are counted.
+        on_progress: told how far it is.
     """
 
-    def __init__(self, state: NodeState, manifest: Manifest, path: Path, *, trace: Trace) -> None:
+    def __init__(
+        self,
+        state: NodeState,
+        manifest: Manifest,
+        path: Path,
+        *,
+        trace: Trace,
+        on_progress: OnProgress | None = None,
+    ) -> None:
+        self._on_progress = on_progress
+        self._here = 0
         self._manifest = manifest
         self._path = path
         self._part = part_of(path, manifest.hash)
@@ -137,6 +165,13 @@ class Download:
                 untrue.add(piece.hash)
             await asyncio.sleep(0)
         self._missing = untrue
+        lengths = (p.length for p in self._manifest.pieces if p.hash not in untrue)
+        self._tell(more=sum(lengths))
+
+    def _tell(self, *, more: int) -> None:
+        self._here += more
+        if self._on_progress is not None:
+            self._on_progress(Progress(self._here, self._manifest.length, len(self._asked)))
 
     async def _look_for(self, holders: AsyncIterator[TopicEntry]) -> None:
         wanted = [piece for piece in self._manifest.pieces if piece.hash in self._missing]
@@ -176,6 +211,7 @@ class Download:
         if others:
             self._copies.append((others, block))
         self._missing.discard(piece.hash)
+        self._tell(more=piece.length * (1 + len(others)))
         if others or not self._missing:
             self._changed.set()
         return True

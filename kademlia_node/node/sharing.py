@@ -18,7 +18,7 @@ from kademlia_node.core.key import Key, Kind
 from kademlia_node.core.manifest import Manifest
 from kademlia_node.errors import NotFound, SetupError, ValueTooLarge
 from kademlia_node.node.arguments import checked_ttl
-from kademlia_node.node.download import Download, holders_topic
+from kademlia_node.node.download import Download, OnProgress, holders_topic
 from kademlia_node.node.draft import Draft
 from kademlia_node.node.life import Life
 from kademlia_node.node.reach import ANY
@@ -68,7 +68,14 @@ class Sharing(Life):
         await writer.write(self._draft(manifest_key, None, ttl_s=lasts_s))
         await writer.forget(manifest_key)
 
-    async def fetch(self, key: Key, path: str | Path, *, length_max: int | None = None) -> None:
+    async def fetch(
+        self,
+        key: Key,
+        path: str | Path,
+        *,
+        length_max: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> None:
         """Fetch a content from all its holders at once into a file, every piece verified.
 
         Until it is whole it is in `<path>.<8 hex digits>.part`, one file per content; an attempt
@@ -78,6 +85,8 @@ class Sharing(Life):
             key: Of the manifest.
             path: The file.
             length_max: Refuse a content of more bytes; anybody can name a long one.
+            on_progress: Called with a `Progress` when the length is known and after each piece;
+                it is to return at once.
 
         Raises:
             ValueTooLarge: it is longer than `length_max`.
@@ -97,7 +106,8 @@ class Sharing(Life):
             if length_max is not None and manifest.length > length_max:
                 raise ValueTooLarge(f"a content of {manifest.length} bytes, not {length_max}")
             holders = TopicReading(parts.state, holders_topic(manifest_key)).entries()
-            await Download(parts.state, manifest, target, trace=trace).run(holders)
+            download = Download(parts.state, manifest, target, trace=trace, on_progress=on_progress)
+            await download.run(holders)
         finally:
             parts.state.count_operation("fetch", trace)
 

@@ -13,6 +13,7 @@ import pytest
 from kademlia_node.core.key import Key
 from kademlia_node.core.message import Chunk, Request, Response
 from kademlia_node.errors import Incomplete, SetupError
+from kademlia_node.node.download import Progress
 from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.node import Node
 from kademlia_node.settings import CHUNK_BYTES
@@ -367,3 +368,35 @@ async def test_a_folder_that_is_not_there(source: Path, tmp_path: Path) -> None:
         _, key = await provide(here, source, 1)
         with pytest.raises(FileNotFoundError):
             await fetch(await here.start(server=False), key, tmp_path / "no" / "target")
+
+
+# --- Progress -------------------------------------------------------------------------------------
+
+
+async def test_whoever_fetches_is_told_after_each_piece_how_far_it_is(
+    source: Path, target: Path
+) -> None:
+    async with Neighbourhood() as here:
+        providers, key = await provide(here, source, 2)
+        reader = await here.start(server=False)
+        await fetch_half(reader, key, target, providers)
+        told: list[Progress] = []
+        await reader.fetch(key, target, on_progress=told.append)
+    steps = [progress.here for progress in told]
+    assert 0 < steps[0] < len(CONTENT)  # of the earlier attempt
+    assert steps == sorted(set(steps))
+    assert steps[-1] == len(CONTENT)
+    assert {progress.length for progress in told} == {len(CONTENT)}
+    assert [told[0].holders, told[-1].holders] == [0, 2]
+
+
+async def test_progress_counts_each_place_of_a_piece_that_comes_several_times(
+    source: Path, target: Path
+) -> None:
+    write(source, bytes(5 * PIECE) + b"end")
+    async with Neighbourhood() as here:
+        _, key = await provide(here, source, 1)
+        told: list[Progress] = []
+        await (await here.start()).fetch(key, target, on_progress=told.append)
+    assert {progress.here for progress in told} <= {0, 3, 5 * PIECE, 5 * PIECE + 3}
+    assert told[-1].here == told[-1].length == 5 * PIECE + 3
