@@ -9,7 +9,7 @@ from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.key import Key, Kind
-from kademlia_node.core.manifest import Manifest
+from kademlia_node.core.manifest import Manifest, Piece, piece_bytes_for
 from kademlia_node.core.memory import KnownPeer, Memory
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record
@@ -69,6 +69,7 @@ __all__ = [
     "NotStored",
     "PartlyStored",
     "PeerRefused",
+    "Piece",
     "Progress",
     "Published",
     "Receipt",
@@ -83,4 +84,5 @@ __all__ = [
     "TopicEntry",
     "Trace",
     "ValueTooLarge",
+    "piece_bytes_for",
 ]
