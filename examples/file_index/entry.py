@@ -78,11 +78,11 @@ def parse(packed: bytes) -> Entry:
         fields = msgpack.unpackb(packed, use_list=True)
     except (ValueError, msgpack.UnpackException) as error:
         raise ValueError("no msgpack") from error
-    if not isinstance(fields, list) or len(fields) != 7 or fields[0] != VERSION:
-        raise ValueError("no entry of this version")
-    types = tuple(type(field) for field in fields[1:])
-    if types != (bytes, str, int, str, str, int) or len(fields[1]) != 32:
+    types = tuple(map(type, fields)) if isinstance(fields, list) else ()
+    if types != (int, bytes, str, int, str, str, int) or len(fields[1]) != 32:
         raise ValueError("no entry")
+    if fields[0] != VERSION:
+        raise ValueError("no entry of this version")
     return Entry(Key(Kind.BLOB, fields[1]), *fields[2:])
 
 

@@ -18,6 +18,7 @@ from typing import BinaryIO, Final
 HEAD_BYTES: Final = 64 * 1024  # read of any file, or member of an archive
 DIRECTORY_BYTES_MAX: Final = 256 * 1024  # of an archive that is looked into
 END_OF_ZIP: Final = struct.Struct("<4s4H2IH")  # of the directory; APPNOTE.TXT, 4.3.16
+ZIP64_LOCATOR_BYTES: Final = 20  # before that end, where there is one
 TITLE_CHARS_MAX: Final = 120
 DOCUMENTS: Final = frozenset({"pdf", "docx", "odt", "epub", "doc", "rtf", "ps", "djvu"})
 ARCHIVES: Final = frozenset({"zip", "tar", "gz", "bz2", "xz", "7z", "rar", "zst"})
@@ -117,11 +118,13 @@ def _of_archive(choose: Callable[[str], bool]) -> Callable[[BinaryIO], str]:
 
 
 def _directory_bytes(file: BinaryIO) -> int:
-    """How long the archive says that its directory is; only those without a comment are read."""
-    file.seek(-END_OF_ZIP.size, 2)
+    """How long the archive says that its directory is; with a comment, or as zip64, too long."""
+    file.seek(-END_OF_ZIP.size - ZIP64_LOCATOR_BYTES, 2)
+    is_zip64 = file.read(ZIP64_LOCATOR_BYTES).startswith(b"PK\x06\x07")
     mark, *_, size, _, _ = END_OF_ZIP.unpack(file.read(END_OF_ZIP.size))
     file.seek(0)
-    return int(size) if mark == b"PK\x05\x06" else DIRECTORY_BYTES_MAX + 1
+    is_plain = mark == b"PK\x05\x06" and not is_zip64
+    return int(size) if is_plain else DIRECTORY_BYTES_MAX + 1
 
 
 READERS: Final[dict[str, Callable[[BinaryIO], str]]] = {
