@@ -243,6 +243,12 @@ async def test_a_file_that_comes_back_after_it_was_withdrawn_is_found(town: Town
     assert await paths(town.searcher, "x") == ["x/a.txt"]
 
 
+async def trouble_of(peer: Peer) -> str:
+    """What a refresh cannot do."""
+    await peer.sharer.refresh()
+    return peer.sharer.trouble
+
+
 async def test_who_reaches_nobody_says_so_and_tries_again(tmp_path: Path) -> None:
     async with Neighbourhood() as here:
         keepers = await here.grow_puppets(4)
@@ -253,23 +259,19 @@ async def test_who_reaches_nobody_says_so_and_tries_again(tmp_path: Path) -> Non
         peer = Peer(here, tmp_path, server=False)
         path = peer.write("x/a.txt")
         await peer.start()
-        await peer.sharer.refresh()
-        assert "not stored" in peer.sharer.trouble
-        assert peer.ledger.facts()["trouble"] == peer.sharer.trouble
+        assert "not stored" in await trouble_of(peer)
+        assert "not stored" in peer.ledger.facts()["trouble"]
         for keeper in keepers:
             keeper.answer = lambda _: None
-        await peer.sharer.refresh()
-        assert not peer.sharer.trouble
+        assert await trouble_of(peer) == ""
         assert await paths(keepers[0], "x") == ["x/a.txt"]
         path.unlink()
         for keeper in keepers:
             keeper.answer = lambda request: SILENCE if isinstance(request, Store) else None
-        await peer.sharer.refresh()
-        assert peer.sharer.trouble
+        assert await trouble_of(peer)
         for keeper in keepers:
             keeper.answer = lambda _: None
-        await peer.sharer.refresh()
-        assert not peer.sharer.trouble
+        assert await trouble_of(peer) == ""
         assert await collect(keepers[0].find(topic_of("x"))) == []
         peer.close()
 
