@@ -42,6 +42,8 @@ class Commands(click.Group):
             _end(str(error), code=1)
         except (KademliaError, ValueError, OSError, sqlite3.Error) as error:
             _end(str(error), code=2)
+        except click.Abort:
+            _end("nothing is shared without a yes", code=2)
         except ExceptionGroup as errors:  # of a task that had failed
             _end(str(errors.exceptions[0]), code=2)
 
@@ -90,6 +92,7 @@ def share(
     .indexignore names are not shared.
     """
     resolved = [str(one.resolve()) for one in folders]
+    _check_apart(folder.resolve(), resolved)
     with open_ledger(folder) as ledger:
         wanted = sorted({*ledger.folders(), *resolved})
         if not wanted:
@@ -105,6 +108,15 @@ def share(
                 asyncio.run(_share(ledger, joining, lease_s=lease_s))
             else:
                 view.talk("the process that shares already takes them on")
+
+
+def _check_apart(state: Path, folders: list[str]) -> None:
+    """The sharer's own key lies there: it must not be among what is shared."""
+    for one in folders:
+        if state.is_relative_to(one):
+            below = state.relative_to(one).parts
+            if not any(part.startswith(".") for part in below):
+                raise click.UsageError(f"{state}, our own state, lies in {one}: move it elsewhere")
 
 
 def _show(sight: Sight) -> None:
@@ -185,50 +197,49 @@ def search(
     wanted = words_of(" ".join(words))
     if not wanted:
         raise click.UsageError("these are no words")
-    is_streaming = as_json and not in_order
-    results: list[Result] = []
-
-    def give(hit: Hit) -> None:
-        number = len(results) + 1
-        results.append(Result(number, str(hit.entry.key), hit.entry.name, hit.entry.size))
-        if as_json:
-            view.show_json({"number": number, **_hit_view(hit)})
-
+    keep = Filter(size_min=min_size, size_max=max_size, kind=kind)
     with open_ledger(folder) as ledger:
-        hits = asyncio.run(
-            _search(
-                ledger,
-                joining,
-                wanted,
-                keep=Filter(size_min=min_size, size_max=max_size, kind=kind),
-                on_hit=give if is_streaming else lambda _: None,
-                limit=limit if is_streaming else None,
-                wait_s=wait_s,
-            )
-        )
-        chosen = ranked(hits, wanted)[:limit]
-        for hit in () if is_streaming else chosen:
-            give(hit)
-        ledger.keep_results(results)
-    if not as_json:
-        rows = [(number, *_hit_row(hit)) for number, hit in enumerate(chosen, start=1)]
-        view.show_table(("", "path", "title", "size", "peers", "key"), rows)
-    if not results:
+        shown = Shown(as_json=as_json)
+        is_streaming = as_json and not in_order
+        options: dict[str, Any] = {"on_hit": shown.add, "limit": limit} if is_streaming else {}
+        hits = asyncio.run(_search(ledger, joining, wanted, wait_s, wanted=keep, **options))
+        if not is_streaming:
+            for hit in ranked(hits, wanted)[:limit]:
+                shown.add(hit)
+        shown.end()
+        ledger.keep_results(shown.results)
+    if not shown.results:
         _end("nothing was found", code=1)
 
 
+class Shown:
+    """The results that were printed, or are to be when all are there; numbered from 1."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        self._as_json = as_json
+        self._rows: list[tuple[object, ...]] = []
+        self.results: list[Result] = []
+
+    def add(self, hit: Hit) -> None:
+        """One more."""
+        entry, number = hit.entry, len(self.results) + 1
+        self.results.append(Result(number, str(entry.key), entry.name, entry.size))
+        if self._as_json:
+            view.show_json({"number": number, **_hit_view(hit)})
+        size, peers = view.size_text(entry.size), len(hit.providers)
+        self._rows.append((number, entry.path, entry.title, size, peers, entry.key))
+
+    def end(self) -> None:
+        """No more."""
+        if not self._as_json:
+            view.show_table(("", "path", "title", "size", "peers", "key"), self._rows)
+
+
 async def _search(
-    ledger: Ledger,
-    joining: Joining,
-    words: list[str],
-    *,
-    keep: Filter,
-    on_hit: Callable[[Hit], None],
-    limit: int | None,
-    wait_s: float,
+    ledger: Ledger, joining: Joining, words: list[str], wait_s: float, **options: Any
 ) -> list[Hit]:
     async with guest(ledger.path, joining, hint=ledger.facts().get("invite") or None) as node:
-        searching = Search(node, words, wanted=keep, on_hit=on_hit, limit=limit)
+        searching = Search(node, words, **options)
         if not await searching.run(within_s=wait_s):
             view.talk(f"not all was read within {wait_s:.0f} s")
         return list(searching.hits.values())
@@ -245,12 +256,6 @@ def _hit_view(hit: Hit) -> dict[str, Any]:
         "changed_at": entry.changed_at,
         "providers": len(hit.providers),
     }
-
-
-def _hit_row(hit: Hit) -> tuple[object, ...]:
-    entry = hit.entry
-    size = view.size_text(entry.size)
-    return entry.path, entry.title, size, len(hit.providers), entry.key
 
 
 @main.command()

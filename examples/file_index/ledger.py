@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from examples.file_index.walk import Found
 from kademlia_node import Manifest, SetupError
@@ -29,7 +29,7 @@ TABLES: Final = (
     "CREATE TABLE folder (path BLOB PRIMARY KEY)",
     """CREATE TABLE file (folder BLOB, path BLOB, size INTEGER, mtime_ns INTEGER, inode INTEGER,
         manifest BLOB, title TEXT, key TEXT, PRIMARY KEY (folder, path))""",
-    "CREATE TABLE fact (name TEXT PRIMARY KEY, said TEXT)",
+    "CREATE TABLE fact (name TEXT PRIMARY KEY, said)",
     "CREATE TABLE result (number INTEGER PRIMARY KEY, key TEXT, name TEXT, size INTEGER)",
 )
 
@@ -115,11 +115,11 @@ class Ledger:
 
     # --- Facts and results ------------------------------------------------------------------------
 
-    def say(self, **facts: str) -> None:
+    def say(self, **facts: str | int) -> None:
         """Note something about the process that shares."""
         self._many("INSERT OR REPLACE INTO fact VALUES (?, ?)", list(facts.items()))
 
-    def facts(self) -> dict[str, str]:
+    def facts(self) -> dict[str, Any]:
         """What was noted."""
         return dict(self._sql("SELECT name, said FROM fact ORDER BY name"))
 

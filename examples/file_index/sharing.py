@@ -115,7 +115,7 @@ class Sharer:
         self._wall = wall
         self._known = {_place(known.found): known for known in ledger.files()}
         self._provided: dict[Place, Entry] = {}  # in this run, at this address
-        self._announced: set[Place] = set()  # in this run
+        self._announced: dict[Place, int] = {}  # in this run, by how many entries
         self._address = ""
         self._alive: Counter[tuple[bytes, bytes]] | None = None
         self._is_lit = False
@@ -189,7 +189,7 @@ class Sharer:
         if self._address != (address := str(self._node.invite)):
             self._provided.clear()  # each file is to be fetched where we are now
             self._address = address
-        done = self._announced & self._provided.keys()
+        done = self._announced.keys() & self._provided.keys()
         new = [known for place, known in self._known.items() if place not in done]
         for start in range(0, len(new), FILES_AT_ONCE):
             await self._announce(new[start : start + FILES_AT_ONCE])
@@ -207,12 +207,12 @@ class Sharer:
             value, words = entry.pack(), entry.words
             if place not in self._announced and still_alive[slot.encode(), value] < len(words):
                 wanted += [(place, Announcement(topic_of(word), value, slot)) for word in words]
-            self._announced.add(place)
+            self._announced[place] = len(words)
         entries = [announcement for _, announcement in wanted]
         receipts = await self._node.announce_many(entries, ttl_s=ENTRY_TTL_S)
         for (place, _), receipt in zip(wanted, receipts, strict=True):
             if not receipt.replicas:
-                self._announced.discard(place)
+                self._announced.pop(place, None)
                 self.trouble = "some entries were not stored: nobody took them"
 
     async def _provide(self, known: Known, at_once: asyncio.Semaphore) -> None:
@@ -246,7 +246,7 @@ class Sharer:
         staying = {known.key for place, known in self._known.items() if place not in gone}
         for known in files:
             self._shelf.remove(known.found, known.manifest)
-            self._announced.discard(_place(known.found))
+            self._announced.pop(_place(known.found), None)
             self._provided.pop(_place(known.found), None)
         for start in range(0, len(files), FILES_AT_ONCE):
             batch = files[start : start + FILES_AT_ONCE]
@@ -296,13 +296,12 @@ class Sharer:
         return hashlib.sha256(self._salt + where).hexdigest()[:32]
 
     def _note(self, sight: Sight) -> None:
-        keys = [(known, Key.parse(known.key)) for known in self._known.values() if known.key]
         self._ledger.say(
-            last_scan=str(int(self._wall())),
-            skipped=str(len(sight.skipped)),
-            entries=str(sum(len(entry_of(known, key).words) for known, key in keys)),
+            last_scan=int(self._wall()),
+            skipped=len(sight.skipped),
+            entries=sum(self._announced.values()),
             invite=str(self._node.invite),
-            peers=str(len(self._node.contacts())),
+            peers=len(self._node.contacts()),
             trouble=self.trouble,
         )
 

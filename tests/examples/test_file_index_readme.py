@@ -104,9 +104,17 @@ def test_sharing_shows_first_and_does_nothing_without_a_yes(tmp_path: Path) -> N
         ended = typed("share", str(tmp_path / "shared"), *words, folder=state)
         assert "1 files, 7 B, are to be shared" in ended.stderr
         assert "a link (\\x1b[2J)" in ended.stderr
-        assert ended.exit_code == (0 if words else 1)
+        assert ended.exit_code == (0 if words else 2)
         with open_ledger(state) as ledger:
             assert ledger.folders() == []
+
+
+def test_the_state_of_a_sharer_its_key_included_is_never_shared(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").mkdir()
+    for state in (tmp_path, tmp_path / "state"):
+        ended = typed("share", str(tmp_path), "--dry-run", folder=state)
+        assert (ended.exit_code, "our own state" in ended.stderr) == (2, True)
+    assert typed("share", str(tmp_path), "--dry-run", folder=tmp_path / ".hidden").exit_code == 0
 
 
 def test_who_shares_while_another_process_does_only_adds_to_its_list(tmp_path: Path) -> None:
