@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from kademlia_node.core.contact import Address, Contact
-from kademlia_node.core.key import Key, Kind
+from kademlia_node.core.key import Key, Kind, blob_key
 from kademlia_node.core.manifest import Manifest
-from kademlia_node.errors import NotFound, SetupError, ValueTooLarge
-from kademlia_node.node.arguments import checked_ttl
+from kademlia_node.errors import NotFound, NotStored, SetupError, ValueTooLarge
+from kademlia_node.node.arguments import checked_many, checked_ttl
 from kademlia_node.node.download import Download, OnProgress, holders_topic
 from kademlia_node.node.draft import Draft
 from kademlia_node.node.life import Life
+from kademlia_node.node.many import do_all
 from kademlia_node.node.reach import ANY
 from kademlia_node.node.receipt import Receipt
 from kademlia_node.node.topic import TopicReading
@@ -52,6 +56,44 @@ class Sharing(Life):
         receipt = await writer.put(manifest.pack(), ttl_s=lasts_s)
         await writer.write(self._draft(receipt.key, contact.pack(), ttl_s=lasts_s))
         return receipt
+
+    async def provide_many(
+        self, manifests: Iterable[Manifest], *, ttl_s: int | None = None
+    ) -> list[Receipt]:
+        """Provide many contents; the receipts of their manifests in order. They share walks.
+
+        Nothing is raised for a content whose manifest, or whose announcement, nobody took: its
+        receipt has no replicas.
+
+        Raises:
+            SetupError: we do not know an address at which others reach us.
+            TypeError, ValueError: a bad argument.
+        """
+        parts, contact = self._active, self._reachable_contact()
+        lasts_s = checked_ttl(ttl_s, self._settings)
+
+        async def put(value: bytes) -> Receipt:
+            try:
+                return await parts.writer.put(value, nearby=True, ttl_s=lasts_s)
+            except NotStored as error:
+                return error.receipt
+
+        async def announce(receipt: Receipt) -> Receipt:
+            draft = self._draft(receipt.key, contact.pack(), ttl_s=lasts_s)
+            try:
+                await parts.writer.write(draft, nearby=True)
+            except NotStored as error:
+                return replace(error.receipt, key=receipt.key)
+            return receipt
+
+        packed = [manifest.pack() for manifest in checked_many(manifests)]
+        put_all = [(blob_key(value).digest, partial(put, value)) for value in packed]
+        stored = await do_all(parts.state, put_all)
+        places = {receipt.key: holders_topic(receipt.key).digest for receipt in stored}
+        taken = [receipt for receipt in stored if receipt.replicas]
+        announce_all = [(places[receipt.key], partial(announce, receipt)) for receipt in taken]
+        announced = iter(await do_all(parts.state, announce_all))
+        return [next(announced) if receipt.replicas else receipt for receipt in stored]
 
     async def unprovide(self, key: Key, *, ttl_s: int | None = None) -> None:
         """Say no longer that we have a content, and renew its manifest no longer.

@@ -1,4 +1,4 @@
-"""Many topic entries at once: as if announced one by one, for a fraction of the walks."""
+"""Many entries or contents at once: as if announced one by one, for a fraction of the walks."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 
-from kademlia_node.core.key import topic_key
+from kademlia_node.core.key import blob_key, topic_key
 from kademlia_node.core.message import Store, Stored, StoreStatus
 from kademlia_node.errors import ValueTooLarge
 from kademlia_node.node.announcing import Announcement
+from kademlia_node.node.download import holders_topic
 from kademlia_node.sim import FixedLatency, Swarm
 from tests.node.network import Neighbourhood, collect
+from tests.node.providers import manifest_of
 
 ENTRIES = [
     Announcement(f"topic {number % 50}", b"value %d" % number, slot=f"slot {number}")
@@ -90,3 +92,44 @@ async def test_a_bad_entry_is_refused_before_anything_is_sent(
         with pytest.raises(error):
             await alice.announce_many(bad)
         assert await collect(alice.publications()) == []
+
+
+# --- Contents -------------------------------------------------------------------------------------
+
+
+MANIFESTS = [manifest_of(b"content %d" % number) for number in range(100)]
+
+
+async def test_many_contents_share_walks_and_their_holder_is_announced() -> None:
+    async with Swarm(nodes=60, seed=3, latency=FixedLatency(0.02)) as swarm:
+        *_, together, alone = swarm.nodes
+        before = await walked(swarm)
+        receipts = await together.provide_many(MANIFESTS, ttl_s=600)
+        between = await walked(swarm)
+        for manifest in MANIFESTS[:20]:
+            await alone.provide(manifest)
+        by_one = (await walked(swarm) - between) / 20
+        assert between - before < len(MANIFESTS) * by_one / 2
+        for manifest, receipt in zip(MANIFESTS, receipts, strict=True):
+            assert receipt.key == blob_key(manifest.pack())
+            held = await swarm.held(holders_topic(receipt.key))
+            said = [record for records in held.values() for record in records]
+            assert together.public_key in {record.header.author for record in said}
+        assert {one.ttl_s async for one in together.publications()} == {600}
+
+
+async def test_a_content_whose_manifest_or_announcement_nobody_took_has_no_replicas() -> None:
+    async with Neighbourhood() as here:
+        keys = [blob_key(manifest.pack()) for manifest in MANIFESTS[:3]]
+        unwanted = {keys[0].digest, holders_topic(keys[1]).digest}
+        for puppet in await here.grow_puppets(6):
+            puppet.answer = lambda request: (
+                Stored(StoreStatus.QUOTA)
+                if isinstance(request, Store) and request.key in unwanted
+                else None
+            )
+        client = await here.start(server=False)
+        receipts = await client.provide_many(MANIFESTS[:3])
+        assert [receipt.key for receipt in receipts] == keys
+        assert [len(receipt.replicas) for receipt in receipts] == [0, 0, 3]
+        assert not await here.holders(holders_topic(keys[0]))
