@@ -130,11 +130,8 @@ def _show(sight: Sight) -> None:
 
 
 async def _share(ledger: Ledger, joining: Joining, *, lease_s: int) -> None:
-    identity, shelf, stop = (
-        await own_identity(ledger.path, joining.network),
-        Shelf(),
-        asyncio.Event(),
-    )
+    identity, shelf = await own_identity(ledger.path, joining.network), Shelf()
+    stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     salt = hashlib.sha256(b"file-index slots" + identity.seed).digest()

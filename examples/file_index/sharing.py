@@ -197,31 +197,36 @@ class Sharer:
 
     async def _announce(self, files: Sequence[Known]) -> None:
         """Say that we have these files, then by which words they are found."""
-        at_once = asyncio.Semaphore(PROVIDES_AT_ONCE)
-        await _all(self._provide(known, at_once) for known in files)
+        await self._provide([one for one in files if _place(one.found) not in self._provided])
         still_alive = await self._still_alive()
         wanted: list[tuple[Place, Announcement]] = []
+        counts: dict[Place, int] = {}
         for known in files:
             place, slot = _place(known.found), self._slot(known.found)
-            entry = self._provided[place]
+            entry = self._provided.get(place)
+            if entry is None or place in self._announced:
+                continue
             value, words = entry.pack(), entry.words
-            if place not in self._announced and still_alive[slot.encode(), value] < len(words):
+            if still_alive[slot.encode(), value] < len(words):
                 wanted += [(place, Announcement(topic_of(word), value, slot)) for word in words]
-            self._announced[place] = len(words)
+            counts[place] = len(words)
         entries = [announcement for _, announcement in wanted]
         receipts = await self._node.announce_many(entries, ttl_s=ENTRY_TTL_S)
         for (place, _), receipt in zip(wanted, receipts, strict=True):
             if not receipt.replicas:
-                self._announced.pop(place, None)
-                self.trouble = "some entries were not stored: nobody took them"
+                counts.pop(place, None)
+                self.trouble = f"some entries were not stored: {receipt.summary()}"
+        self._announced |= counts
 
-    async def _provide(self, known: Known, at_once: asyncio.Semaphore) -> None:
-        place = _place(known.found)
-        if place not in self._provided:
-            async with at_once:
-                receipt = await self._node.provide(known.manifest, ttl_s=ENTRY_TTL_S)
+    async def _provide(self, files: Sequence[Known]) -> None:
+        manifests = [known.manifest for known in files]
+        receipts = await self._node.provide_many(manifests, ttl_s=ENTRY_TTL_S)
+        for known, receipt in zip(files, receipts, strict=True):
             self._know(replace(known, key=str(receipt.key)))
-            self._provided[place] = entry_of(known, receipt.key)
+            if receipt.replicas:
+                self._provided[_place(known.found)] = entry_of(known, receipt.key)
+            else:
+                self.trouble = f"some files were not provided: {receipt.summary()}"
 
     async def _still_alive(self) -> Counter[tuple[bytes, bytes]]:
         """What an earlier run announced and is not about to expire: how often, by slot and value.
