@@ -174,8 +174,12 @@ async def test_a_copy_that_stays_is_provided_on(town: Town, tmp_path: Path) -> N
 
 async def test_a_folder_that_is_unshared_by_another_process_is_withdrawn(town: Town) -> None:
     peer = await town.peer("a.txt")
+    (known,) = peer.ledger.files()
+    piece = known.manifest.pieces[0]
+    assert await peer.shelf.read(piece.hash, 0, piece.length) == b"content of a.txt"
     peer.ledger.remove_folder(str(peer.folder))
     await peer.sharer.refresh()
+    assert await peer.shelf.read(piece.hash, 0, piece.length) is None
     assert await paths(town.searcher, "txt") == []
     assert await collect(town.searcher.find(topic_of("txt"))) == []
 
