@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 import zipfile
 
 import pytest
@@ -69,9 +70,14 @@ class Counting(io.BytesIO):
 @pytest.mark.parametrize("ending", READERS)
 def test_of_a_large_file_little_is_read(ending: str) -> None:
     many = zipped(**{f"{number:0200d}": b"" for number in range(3000)})
-    end = bytearray(many[-22:])
-    end[12:16] = (100).to_bytes(4, "little")  # a short directory, or so it says
-    zip64 = many[:-22] + b"PK\x06\x07" + bytes(16) + end
+    *_, length, start, _ = struct.unpack("<4s4H2IH", many[-22:])
+    directory = (3000, 3000, length, start)
+    zip64 = (  # the end says that the directory is short; what stands before it counts
+        many[:-22]
+        + struct.pack("<4sQ2H2I4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, *directory)
+        + struct.pack("<4sIQI", b"PK\x06\x07", 0, len(many) - 22, 1)
+        + struct.pack("<4s4H2IH", b"PK\x05\x06", 0, 0, 3000, 3000, 100, start, 0)
+    )
     for content in (bytes(5_000_000), b"<title" * 800_000, many, zip64):
         file = Counting(content)
         assert title_of(file, f"x.{ending}") == ""

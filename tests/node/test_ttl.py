@@ -105,6 +105,7 @@ async def test_what_follows_something_that_lives_longer_lives_as_long() -> None:
         second = await node.announce("papers", b"second", ttl_s=TTL_S)
         assert second.expires == first.expires
         assert not second.refused
+        assert (await node.status()).operations["write"].count == 2  # it was known beforehand
         gone = await node.withdraw(topic="papers", ttl_s=TTL_S)
         assert gone.expires == first.expires
 
