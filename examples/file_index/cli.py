@@ -18,7 +18,7 @@ from examples.file_index.fetching import target_of
 from examples.file_index.ledger import Ledger, Result, locked, open_ledger
 from examples.file_index.options import PATH, folder_option, in_json, joins
 from examples.file_index.searching import Filter, Hit, Search, ranked
-from examples.file_index.sharing import LEASE_S, Sharer, Sight, look
+from examples.file_index.sharing import ENTRY_TTL_S, LEASE_S, Sharer, Sight, look
 from examples.file_index.shelf import Shelf
 from examples.file_index.station import Joining, guest, member, own_identity, write_memory
 from examples.file_index.titles import KINDS
@@ -296,7 +296,9 @@ async def _get(
 @in_json
 def status(*, folder: Path, as_json: bool) -> None:
     """What is shared, and by whom."""
-    with open_ledger(folder) as ledger, locked(folder) as is_idle:
+    with open_ledger(folder) as ledger:
+        with locked(folder) as is_idle:
+            pass  # held for no longer than it takes to see
         files, size, announced = ledger.count()
         fields: dict[str, Any] = {
             "running": not is_idle,
@@ -345,6 +347,9 @@ async def _withdraw(ledger: Ledger, joining: Joining) -> None:
     identity, shelf = await own_identity(ledger.path, joining.network), Shelf()
     salt = hashlib.sha256(b"file-index slots" + identity.seed).digest()
     async with member(ledger.path, joining, identity=identity, content=shelf) as node:
+        if not (await node.status()).joined:
+            hours = ENTRY_TTL_S // 3600
+            raise SetupError(f"nobody was reached; what is announced expires within {hours} hours")
         sharer = Sharer(node, ledger, shelf, salt=salt)
         await sharer.retire_removed()
         if sharer.trouble:
