@@ -10,7 +10,7 @@ from kademlia_node.core.feed import Change, ChangeKind
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.invite import Invite
 from kademlia_node.core.key import Key, Kind
-from kademlia_node.core.manifest import Manifest
+from kademlia_node.core.manifest import Manifest, Piece, piece_bytes_for
 from kademlia_node.core.memory import KnownPeer, Memory
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Record
@@ -29,6 +29,7 @@ from kademlia_node.errors import (
     SetupError,
     ValueTooLarge,
 )
+from kademlia_node.node.announcing import Announcement
 from kademlia_node.node.contents import ContentSource
 from kademlia_node.node.download import Progress
 from kademlia_node.node.files import SharedFiles
@@ -44,6 +45,7 @@ from kademlia_node.store.schema import Durability
 __all__ = [
     "Address",
     "AlreadyRunning",
+    "Announcement",
     "Change",
     "ChangeKind",
     "Conflict",
@@ -70,6 +72,7 @@ __all__ = [
     "NotStored",
     "PartlyStored",
     "PeerRefused",
+    "Piece",
     "Progress",
     "Published",
     "Receipt",
@@ -84,4 +87,5 @@ __all__ = [
     "TopicEntry",
     "Trace",
     "ValueTooLarge",
+    "piece_bytes_for",
 ]

@@ -114,6 +114,7 @@ def publication_view(published: Published) -> Json:
         "kind": record.header.kind.name.lower(),
         "value_bytes": record.header.length,
         "renew_at": round(published.renew_at),
+        "ttl_s": published.ttl_s,
     }
 
 

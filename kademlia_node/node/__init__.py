@@ -2,8 +2,8 @@
 
 Where to look for what:
 
-- the node: node (the public object), sharing, life, assembly, state, background; arguments,
-  receipt and status are what goes in and comes out
+- the node: node (the public object), announcing, sharing, life, assembly, state, background;
+  arguments, receipt and status are what goes in and comes out
 - finding nodes: walk, inquiry, reach
 - coming and going: join, rejoin, leave
 - keeping copies: repair, copying, holdings; or republish

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -10,7 +11,13 @@ from kademlia_node.core.ids import ID_BYTES
 from kademlia_node.core.invite import SCHEME, Invite, parse_invite, parse_key
 from kademlia_node.core.key import Key, topic_key
 from kademlia_node.errors import ValueTooLarge
-from kademlia_node.settings import SLOT_BYTES_MAX, VALUE_BYTES_MAX
+from kademlia_node.settings import (
+    EXPIRY_DEFAULT_S,
+    SLOT_BYTES_MAX,
+    VALUE_BYTES_MAX,
+    Settings,
+)
+from kademlia_node.store.base import TTL_MIN_S
 
 T = TypeVar("T")
 COUNT_MAX = 60  # nodes that one write can reach: 3 x 20 copies
@@ -89,6 +96,21 @@ def checked_count(count: object, name: str) -> int | None:
     if not 1 <= count <= COUNT_MAX:
         raise ValueError(f"{name} is between 1 and {COUNT_MAX}, not {count}")
     return count
+
+
+def checked_ttl(ttl_s: object, settings: Settings) -> int | None:
+    """For how many seconds a record lives, or None for the default; raises TypeError or ValueError.
+
+    Half of it, give or take a tenth, must leave time for the chore that renews.
+    """
+    if ttl_s is None:
+        return None
+    if not isinstance(ttl_s, int):
+        raise TypeError(f"ttl_s is a whole number of seconds, not {type(ttl_s).__name__}")
+    least = max(TTL_MIN_S, math.ceil(4 * settings.renew_every_s))
+    if not least <= ttl_s <= EXPIRY_DEFAULT_S:
+        raise ValueError(f"ttl_s is between {least} and {EXPIRY_DEFAULT_S} seconds, not {ttl_s}")
+    return ttl_s
 
 
 def checked_target(target: object) -> bytes | Key:

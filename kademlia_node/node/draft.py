@@ -21,6 +21,7 @@ class Draft:
     author: Identity
     slot: bytes
     value: bytes | None  # None deletes
+    ttl_s: int | None = None  # for how long it is to be there; None: as long as usual
 
     @property
     def place(self) -> Place:
@@ -55,9 +56,11 @@ class Draft:
         )
 
 
-def draft_entry(author: Identity, slot: bytes, value: bytes | None) -> Draft:
+def draft_entry(
+    author: Identity, slot: bytes, value: bytes | None, *, ttl_s: int | None = None
+) -> Draft:
     """A named entry of an author, or its deletion."""
-    return Draft(entry_key(author.public_key, slot), author, slot, value)
+    return Draft(entry_key(author.public_key, slot), author, slot, value, ttl_s)
 
 
 def renewed(record: Record, author: Identity | None, *, expires: int, tag: bytes) -> Record:

@@ -5,8 +5,9 @@
         print(await node.get("colour"))
 
 The verbs are short; what they do is in `write`, `read` and `walk`, how a node starts and stops in
-`life`, what it answers in `serve`, its chores in `upkeep`; those for large content are in
-`sharing`. Outside of its block a node does nothing: the verbs raise `NotRunning`.
+`life`, what it answers in `serve`, its chores in `upkeep`; those for topics are in `announcing`,
+those for large content in `sharing`. Outside of its block a node does nothing: the verbs raise
+`NotRunning`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from kademlia_node.core.message import FindNode, Ping
 from kademlia_node.core.record import Record
 from kademlia_node.errors import NotFound, NotStored
 from kademlia_node.net.udp import resolve
+from kademlia_node.node.announcing import Announcing
 from kademlia_node.node.arguments import (
     Author,
     checked_count,
@@ -30,14 +32,13 @@ from kademlia_node.node.arguments import (
     checked_slot,
     checked_target,
     checked_topic,
+    checked_ttl,
     checked_value,
 )
 from kademlia_node.node.draft import Draft, draft_entry
 from kademlia_node.node.many import Job, do_all
-from kademlia_node.node.receipt import Receipt, TopicEntry, Trace
-from kademlia_node.node.sharing import Sharing
+from kademlia_node.node.receipt import Receipt, Trace
 from kademlia_node.node.status import Status, report
-from kademlia_node.node.topic import TopicReading
 from kademlia_node.node.walk import Walk
 from kademlia_node.store.base import FIRST, Published
 
@@ -46,7 +47,7 @@ _RAISE: Any = object()
 PUBLICATIONS_PER_PAGE = 256
 
 
-class Node(Sharing):
+class Node(Announcing):
     """One peer. Use it as an asynchronous context manager, or call `start` and `stop`.
 
     It renews what it has written as long as it runs; with a `DiskStore` also after a restart. When
@@ -87,33 +88,40 @@ class Node(Sharing):
 
     # --- Writing ----------------------------------------------------------------------------------
 
-    async def put(self, value: bytes, *, acks: int | None = None) -> Receipt:
+    async def put(
+        self, value: bytes, *, acks: int | None = None, ttl_s: int | None = None
+    ) -> Receipt:
         """Store an immutable value (at most 65,536 bytes) under its own hash, and keep it alive.
 
         Args:
             value: The bytes.
             acks: Return when so many nodes have acknowledged it, while the rest are still asked;
                 by default as many as the network keeps copies.
+            ttl_s: For how many seconds it is there if this node dies; it is renewed at half of
+                that. 48 hours by default, and at most; at least four minutes.
 
         Raises:
-            TypeError: the value is not bytes.
-            ValueTooLarge: it is too long.
+            TypeError, ValueError, ValueTooLarge: a bad argument.
             NotStored: nobody took it.
             PartlyStored: fewer than `acks` did; carries the receipt of those.
         """
         parts, wanted = self._active, checked_count(acks, "acks")
-        return await parts.writer.put(checked_value(value), acks=wanted)
+        lasts_s = checked_ttl(ttl_s, self._settings)
+        return await parts.writer.put(checked_value(value), acks=wanted, ttl_s=lasts_s)
 
-    async def put_many(self, values: Iterable[bytes], *, acks: int | None = None) -> list[Receipt]:
+    async def put_many(
+        self, values: Iterable[bytes], *, acks: int | None = None, ttl_s: int | None = None
+    ) -> list[Receipt]:
         """Store many values; their receipts in the same order. Neighbours share walks.
 
         Nothing is raised for a value that nobody took, or fewer than `acks`: its receipt tells.
         """
         parts, wanted = self._active, checked_count(acks, "acks")
+        lasts_s = checked_ttl(ttl_s, self._settings)
 
         async def put(value: bytes) -> Receipt:
             try:
-                return await parts.writer.put(value, acks=wanted, nearby=True)
+                return await parts.writer.put(value, acks=wanted, nearby=True, ttl_s=lasts_s)
             except NotStored as error:
                 return error.receipt
 
@@ -145,6 +153,7 @@ class Node(Sharing):
         own: bool = False,
         expect_seq: int | None = None,
         acks: int | None = None,
+        ttl_s: int | None = None,
     ) -> Receipt:
         """Set a named value and keep it alive.
 
@@ -158,6 +167,7 @@ class Node(Sharing):
             expect_seq: Only if the current version has this seq, a 64-bit number (0: there is
                 none). It detects lost updates; it is no lock.
             acks: As for `put`.
+            ttl_s: As for `put`.
 
         Raises:
             Conflict: the current version is another one.
@@ -166,28 +176,10 @@ class Node(Sharing):
         """
         parts, seq = self._active, checked_seq(expect_seq)
         author = parts.state.identity if own else parts.commons
-        draft = draft_entry(author, checked_slot(name), checked_value(value))
+        lasts_s = checked_ttl(ttl_s, self._settings)
+        draft = draft_entry(author, checked_slot(name), checked_value(value), ttl_s=lasts_s)
         wanted = checked_count(acks, "acks")
         return await parts.writer.write(draft, expect_seq=seq, acks=wanted)
-
-    async def announce(
-        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
-    ) -> Receipt:
-        """Add our entry to a topic, beside those of others, and keep it alive.
-
-        Args:
-            topic: Any text.
-            value: At most 65,536 bytes.
-            slot: Tells several entries of one author apart; at most 64 bytes of UTF-8.
-            acks: As for `put`.
-
-        Raises:
-            NotStored, PartlyStored: nobody took it, or too few did.
-            TypeError, ValueError, ValueTooLarge: a bad argument.
-        """
-        key, author = checked_topic(topic), self._active.state.identity
-        draft = Draft(key, author, checked_slot(slot), checked_value(value))
-        return await self._active.writer.write(draft, acks=checked_count(acks, "acks"))
 
     async def withdraw(
         self,
@@ -197,27 +189,32 @@ class Node(Sharing):
         slot: str = "",
         own: bool = False,
         acks: int | None = None,
+        ttl_s: int | None = None,
     ) -> Receipt:
         """Delete a named value, or our entry under a topic, by a signed tombstone.
+
+        With `ttl_s` the tombstone lasts for so many seconds, and at least as long as what is known
+        of what it deletes; by default 13 days, longer than anything that may sleep somewhere. What
+        is written there next lasts no less.
 
         Raises:
             NotStored, PartlyStored: nobody took the tombstone, or fewer than `acks` did.
             ValueError: neither or both of name and topic are given, a slot with a name, or `own`
                 with a topic, whose entries are our own anyway.
         """
-        parts = self._active
+        parts, lasts_s = self._active, checked_ttl(ttl_s, self._settings)
         if (name is None) == (topic is None):
             raise ValueError("withdraw either a name or a topic entry")
         if name is not None:
             if slot:
                 raise ValueError("a slot goes with a topic; a name has none")
             author = parts.state.identity if own else parts.commons
-            draft = draft_entry(author, checked_slot(name), None)
+            draft = draft_entry(author, checked_slot(name), None, ttl_s=lasts_s)
         else:
             if own:
                 raise ValueError("own goes with a name; our entry of a topic is always our own")
             key, author = checked_topic(topic), parts.state.identity
-            draft = Draft(key, author, checked_slot(slot), None)
+            draft = Draft(key, author, checked_slot(slot), None, lasts_s)
         return await parts.writer.write(draft, acks=checked_count(acks, "acks"))
 
     # --- Reading ----------------------------------------------------------------------------------
@@ -311,14 +308,6 @@ class Node(Sharing):
             for one, (record, _) in zip(wanted, read, strict=True)
             if record is not None and not record.header.is_tombstone
         }
-
-    def find(self, topic: str) -> AsyncGenerator[TopicEntry, None]:
-        """Entries under a topic as they are learnt; a newer version of one comes again.
-
-        A reading may end before all is read that holders have named, if there is too much of it or
-        if it comes too slowly: the counters `topics_cut_short` and `topics_stalled` tell.
-        """
-        return TopicReading(self._active.state, checked_topic(topic)).entries()
 
     # --- Peers ------------------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """Renewal: what this node has published is handed out again before it expires.
 
-The same version with a later expiry, at 22 of its 48 hours. What is due is on the durable list of
+The same version with a later expiry, at 22 of its 48 hours, or at half of the time that its writer
+chose. What is due is on the durable list of
 publications, so a restart forgets nothing; after a long pause everything is due at once, and is
 renewed a few at a time. What is short of copies comes again sooner (`Writer.renew_at`), withdrawals
 included, which are listed only until they have reached enough; and where an earlier version would
@@ -102,7 +103,8 @@ class Renewer:
     async def _hand_out(self, published: Published) -> bool:
         state, old = self._state, published.record
         author = self._authors.get(old.header.author)
-        record = renewed(old, author, expires=self._writer.expiry(), tag=state.network.tag)
+        expires = self._writer.expiry(published.ttl_s)
+        record = renewed(old, author, expires=expires, tag=state.network.tag)
         handed = await self._writer.hand_out(record, acks=EVERYBODY)
         newest = handed.deposit.newest
         if newest is not None and is_outlived(record.header, newest):
@@ -143,10 +145,11 @@ class Renewer:
 
     async def _note(self, record: Record, receipt: Receipt, *, old: Published) -> None:
         try:
-            await self._writer.note(record, receipt)
+            await self._writer.note(record, receipt, ttl_s=old.ttl_s)
         except SetupError as error:
             log.warning("a renewal cannot be noted: %s", error)
-            self._later(old.place, self._writer.renew_at(old.place, receipt) - self._state.wall())
+            renew_at = self._writer.renew_at(old.place, receipt, ttl_s=old.ttl_s)
+            self._later(old.place, renew_at - self._state.wall())
 
     async def _drop(self, place: Place) -> None:
         self._state.counts["publications_dropped"] += 1

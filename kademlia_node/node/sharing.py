@@ -11,14 +11,19 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from kademlia_node.core.contact import Address, Contact
-from kademlia_node.core.key import Key, Kind
+from kademlia_node.core.key import Key, Kind, blob_key
 from kademlia_node.core.manifest import Manifest
-from kademlia_node.errors import NotFound, SetupError, ValueTooLarge
+from kademlia_node.errors import NotFound, NotStored, SetupError, ValueTooLarge
+from kademlia_node.node.arguments import checked_many, checked_ttl
 from kademlia_node.node.download import Download, OnProgress, holders_topic
 from kademlia_node.node.draft import Draft
+from kademlia_node.node.many import do_all
 from kademlia_node.node.reach import ANY
 from kademlia_node.node.receipt import Receipt
 from kademlia_node.node.topic import TopicReading
@@ -28,11 +33,15 @@ from kademlia_node.node.watching import Watching
 class Sharing(Watching):
     """The verbs of a node for large content. The arguments are those of `Node`."""
 
-    async def provide(self, manifest: Manifest) -> Receipt:
+    async def provide(self, manifest: Manifest, *, ttl_s: int | None = None) -> Receipt:
         """Say that we have a content, which our `ContentSource` serves, and keep saying it.
 
         Call it after each start: the source is a new one then, and where we are reached is signed
         once, as it is now. A new announcement replaces the old one.
+
+        Args:
+            manifest: Of the content.
+            ttl_s: As for `put`.
 
         Returns:
             The receipt of the manifest: its key is the name by which others `fetch` the content.
@@ -40,23 +49,65 @@ class Sharing(Watching):
         Raises:
             SetupError: we do not know an address at which others reach us.
             NotStored: nobody took the manifest, or nobody the announcement.
+            TypeError, ValueError: a bad `ttl_s`.
         """
         writer, contact = self._active.writer, self._reachable_contact()
-        receipt = await writer.put(manifest.pack())
-        await writer.write(self._draft(receipt.key, contact.pack()))
+        lasts_s = checked_ttl(ttl_s, self._settings)
+        receipt = await writer.put(manifest.pack(), ttl_s=lasts_s)
+        await writer.write(self._draft(receipt.key, contact.pack(), ttl_s=lasts_s))
         return receipt
 
-    async def unprovide(self, key: Key) -> None:
+    async def provide_many(
+        self, manifests: Iterable[Manifest], *, ttl_s: int | None = None
+    ) -> list[Receipt]:
+        """Provide many contents; the receipts of their manifests in order. They share walks.
+
+        Nothing is raised for a content whose manifest, or whose announcement, nobody took: its
+        receipt has no replicas.
+
+        Raises:
+            SetupError: we do not know an address at which others reach us.
+            TypeError, ValueError: a bad argument.
+        """
+        parts, contact = self._active, self._reachable_contact()
+        lasts_s = checked_ttl(ttl_s, self._settings)
+
+        async def put(value: bytes) -> Receipt:
+            try:
+                return await parts.writer.put(value, nearby=True, ttl_s=lasts_s)
+            except NotStored as error:
+                return error.receipt
+
+        async def announce(receipt: Receipt) -> Receipt:
+            draft = self._draft(receipt.key, contact.pack(), ttl_s=lasts_s)
+            try:
+                await parts.writer.write(draft, nearby=True)
+            except NotStored as error:
+                return replace(error.receipt, key=receipt.key)
+            return receipt
+
+        packed = [manifest.pack() for manifest in checked_many(manifests)]
+        put_all = [(blob_key(value).digest, partial(put, value)) for value in packed]
+        stored = await do_all(parts.state, put_all)
+        places = {receipt.key: holders_topic(receipt.key).digest for receipt in stored}
+        taken = [receipt for receipt in stored if receipt.replicas]
+        announce_all = [(places[receipt.key], partial(announce, receipt)) for receipt in taken]
+        announced = iter(await do_all(parts.state, announce_all))
+        return [next(announced) if receipt.replicas else receipt for receipt in stored]
+
+    async def unprovide(self, key: Key, *, ttl_s: int | None = None) -> None:
         """Say no longer that we have a content, and renew its manifest no longer.
 
         Whoever has read the announcement may still ask: the `ContentSource` decides what it gives.
+        `ttl_s` is that of `withdraw`.
 
         Raises:
             NotStored: nobody took the tombstone; we go on announcing.
-            TypeError, ValueError: this is not the key of a manifest.
+            TypeError, ValueError: this is not the key of a manifest, or a bad `ttl_s`.
         """
         writer, manifest_key = self._active.writer, checked_content(key)
-        await writer.write(self._draft(manifest_key, None))
+        lasts_s = checked_ttl(ttl_s, self._settings)
+        await writer.write(self._draft(manifest_key, None, ttl_s=lasts_s))
         await writer.forget(manifest_key)
 
     async def fetch(
@@ -110,9 +161,9 @@ class Sharing(Watching):
             )
         return Contact(self.public_key, Address(here.host, here.port))
 
-    def _draft(self, content: Key, where: bytes | None) -> Draft:
+    def _draft(self, content: Key, where: bytes | None, *, ttl_s: int | None) -> Draft:
         """Our word that a content is there, or the end of it."""
-        return Draft(holders_topic(content), self._active.state.identity, b"", where)
+        return Draft(holders_topic(content), self._active.state.identity, b"", where, ttl_s)
 
 
 def checked_content(key: object) -> Key:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 from weakref import WeakValueDictionary
@@ -46,22 +47,35 @@ class Writer:
 
     # --- Verbs ------------------------------------------------------------------------------------
 
-    async def put(self, value: bytes, *, acks: int | None = None, nearby: bool = False) -> Receipt:
+    async def put(
+        self,
+        value: bytes,
+        *,
+        acks: int | None = None,
+        nearby: bool = False,
+        ttl_s: int | None = None,
+    ) -> Receipt:
         """Store a blob and keep it alive; see `Node.put` and, for `nearby`, `HandOut`."""
-        record = make_blob(value, expires=self.expiry())
+        record = make_blob(value, expires=self.expiry(ttl_s))
         place = place_of(record)
         async with self.lock(place):
             handed = await self.hand_out(record, acks=acks, nearby=nearby)
             self._state.count_operation("put", handed.receipt.trace)
-            return await self._publish(record, handed.receipt, acks=acks)
+            return await self._publish(record, handed.receipt, acks=acks, ttl_s=ttl_s)
 
     async def write(
-        self, draft: Draft, *, expect_seq: int | None = None, acks: int | None = None
+        self,
+        draft: Draft,
+        *,
+        expect_seq: int | None = None,
+        acks: int | None = None,
+        nearby: bool = False,
     ) -> Receipt:
         """Write an entry, a topic entry or a tombstone, as its highest version.
 
         With `expect_seq` the current version is read first: most conflicts are seen before anything
-        is written. Those of the same moment are seen by the nodes that refuse ours.
+        is written. Those of the same moment are seen by the nodes that refuse ours. For `nearby`
+        see `HandOut`.
 
         Writes of one place come one after the other, else a slow one would be kept alive for ever
         in place of a later one.
@@ -73,7 +87,7 @@ class Writer:
         async with self.lock(draft.place):
             if expect_seq is not None:
                 await self._expect(draft, expect_seq)
-            return await self._write(draft, expect_seq=expect_seq, acks=acks)
+            return await self._write(draft, expect_seq=expect_seq, acks=acks, nearby=nearby)
 
     async def forget(self, key: Key) -> bool:
         """Renew a blob no longer; whether we did."""
@@ -89,9 +103,9 @@ class Writer:
         """The lock of a place, which lasts as long as somebody holds it or waits for it."""
         return self._locks.setdefault(place, asyncio.Lock())
 
-    def expiry(self) -> int:
+    def expiry(self, ttl_s: int | None) -> int:
         """When a record that is written or renewed now is to expire."""
-        return int(self._state.wall()) + EXPIRY_DEFAULT_S
+        return int(self._state.wall()) + (EXPIRY_DEFAULT_S if ttl_s is None else ttl_s)
 
     async def hand_out(
         self,
@@ -116,31 +130,32 @@ class Writer:
         await handed.run()
         return handed
 
-    def renew_at(self, place: Place, receipt: Receipt) -> float:
-        """At 22 of 48 hours, give or take a tenth: a common restart makes no storm.
+    def renew_at(self, place: Place, receipt: Receipt, *, ttl_s: int | None) -> float:
+        """At 22 of 48 hours, or at half of `ttl_s`, give or take a tenth: restarts make no storm.
 
         Soon, if it is short of copies, since a partition that heals is no reason to wait for a day;
         but twice as late each time, since a peer that never takes it is none to go on for ever.
         """
         settings, short_s = self._state.settings, self._short_s
+        usual_s = settings.renew_after_s if ttl_s is None else ttl_s / 2
         after_s = short_s.pop(place, settings.renew_retry_s)
-        if is_short(receipt) and after_s < settings.renew_after_s:
+        if is_short(receipt) and after_s < usual_s:
             short_s[place] = 2 * after_s
             if len(short_s) > REPLICAS_KNOWN_MAX:
                 short_s.popitem(last=False)
         else:
-            after_s = settings.renew_after_s
+            after_s = usual_s
         return self._state.wall() + after_s * self._state.rng.uniform(0.9, 1.1)
 
-    async def note(self, record: Record, receipt: Receipt) -> None:
+    async def note(self, record: Record, receipt: Receipt, *, ttl_s: int | None) -> None:
         """List what was handed out; a withdrawal only until it has reached enough nodes."""
         if record.header.is_tombstone and not is_short(receipt):
             await self._publications.drop(place_of(record))
         else:
             if is_short(receipt):
                 sometimes(Rare.SHORT_OF_COPIES)
-            renew_at = self.renew_at(place_of(record), receipt)
-            await self._publications.keep(Published(record, renew_at))
+            renew_at = self.renew_at(place_of(record), receipt, ttl_s=ttl_s)
+            await self._publications.keep(Published(record, renew_at, ttl_s))
 
     def forget_seqs(self) -> None:
         """Drop what no longer matters: the next seq of these is higher anyway."""
@@ -149,16 +164,17 @@ class Writer:
 
     # --- One write --------------------------------------------------------------------------------
 
-    async def _write(self, draft: Draft, *, expect_seq: int | None, acks: int | None) -> Receipt:
+    async def _write(
+        self, draft: Draft, *, expect_seq: int | None, acks: int | None, nearby: bool
+    ) -> Receipt:
         deletes, place = draft.value is None, draft.place
-        lasts_s = TOMBSTONE_S if deletes else EXPIRY_DEFAULT_S
-        last, expires, tries = 0, int(self._state.wall()) + lasts_s, 0
+        last, expires, tries = 0, await self._first_expiry(draft), 0
         while True:
             tries += 1
             seq = next_seq(max(last, self._last_seq.get(place, 0)), self._state.wall())
             self._last_seq[place] = seq
             record = draft.sign(seq=seq, expires=expires, tag=self._state.network.tag)
-            handed = await self.hand_out(record, expect_seq=expect_seq, acks=acks)
+            handed = await self.hand_out(record, expect_seq=expect_seq, acks=acks, nearby=nearby)
             newest, receipt = handed.deposit.newest, handed.receipt
             self._state.count_operation("withdraw" if deletes else "write", receipt.trace)
             if handed.deposit.conflict:
@@ -171,13 +187,23 @@ class Writer:
             last, expires = newest.seq, max(expires, newest.expires)
             if receipt.replicas:
                 expect_seq = None  # to them our first try is the current version
-        return await self._publish(record, receipt, acks=acks)
+        return await self._publish(record, receipt, acks=acks, ttl_s=draft.ttl_s)
 
-    async def _publish(self, record: Record, receipt: Receipt, *, acks: int | None) -> Receipt:
+    async def _first_expiry(self, draft: Draft) -> int:
+        """When a draft is to expire: not before what it replaces, as far as we know of it."""
+        if draft.ttl_s is None:
+            return self.expiry(TOMBSTONE_S if draft.value is None else None)
+        earlier = await self._publications.get(draft.place)
+        at_least = 0 if earlier is None else earlier.record.header.expires
+        return max(self.expiry(draft.ttl_s), at_least)
+
+    async def _publish(
+        self, record: Record, receipt: Receipt, *, acks: int | None, ttl_s: int | None
+    ) -> Receipt:
         """Keep alive what somebody took, or no longer what was deleted."""
         if not receipt.replicas:
             raise NotStored(receipt)
-        await self.note(record, receipt)
+        await self.note(record, receipt, ttl_s=ttl_s)
         if acks is not None and len(receipt.replicas) < acks:
             raise PartlyStored(receipt, acks=acks)
         return receipt
@@ -196,7 +222,7 @@ class Writer:
             if published is not None and published.record.header.version == record.header.version:
                 soon = self._state.wall() + self._state.settings.renew_retry_s
                 soonest = min(soon, published.renew_at)
-                await self._publications.keep(Published(published.record, soonest))
+                await self._publications.keep(replace(published, renew_at=soonest))
 
     def _remember(self, place: Place, replicas: Sequence[Contact]) -> None:
         self._replicas[place] = tuple(replicas)

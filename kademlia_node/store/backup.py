@@ -35,9 +35,9 @@ from kademlia_node.core.record import (
     unpack_header,
 )
 from kademlia_node.errors import BadRecord, MalformedMessage, SetupError
-from kademlia_node.settings import VALUE_BYTES_MAX
+from kademlia_node.settings import EXPIRY_DEFAULT_S, VALUE_BYTES_MAX
 from kademlia_node.store.backup_file import About, BackupFile, Row, begin_about, write_about
-from kademlia_node.store.base import Outcome, Published, Store
+from kademlia_node.store.base import TTL_MIN_S, Outcome, Published, Store
 from kademlia_node.store.disk import DiskStore
 
 T = TypeVar("T")
@@ -230,7 +230,9 @@ class _Judge:
         if row.table == "record":
             return record
         # Whoever says when to renew it, it is before it expires.
-        return Published(record, min(row.renew_at, record.header.expires))
+        is_usual = row.ttl_s is None or not TTL_MIN_S <= row.ttl_s <= EXPIRY_DEFAULT_S
+        ttl_s = None if is_usual else row.ttl_s
+        return Published(record, min(row.renew_at, record.header.expires), ttl_s)
 
     def _record(self, row: Row) -> Record:
         if len(row.key) != ID_BYTES:

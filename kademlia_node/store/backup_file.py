@@ -38,11 +38,9 @@ ABOUT: Final = """CREATE TABLE about (
 # CHECK constraints, which SQLite does not look at in a file that is opened read-only.
 ROWS: Final = """SELECT CAST(key AS BLOB), CAST(header AS BLOB),
     CASE WHEN length(value) <= :value_bytes_max THEN CAST(value AS BLOB) END, length(value),
-    {renew_at} FROM {table} ORDER BY key, author, slot"""
-QUERIES: Final = {
-    "record": ROWS.format(table="record", renew_at="0.0"),
-    "publication": ROWS.format(table="publication", renew_at="CAST(renew_at AS REAL)"),
-}
+    {renew_at}, {ttl_s} FROM {table} ORDER BY key, author, slot"""
+TABLES: Final = ("record", "publication")
+TTL_SINCE_VERSION: Final = 3  # of the schema
 
 T = TypeVar("T")
 
@@ -81,6 +79,7 @@ class Row:
         value: None if it is longer than any record's can be.
         length: Of the value.
         renew_at: Seconds since 1970, or any other number; of records 0.
+        ttl_s: Any number; of records, and where none was chosen, None.
     """
 
     table: str
@@ -89,6 +88,7 @@ class Row:
     value: bytes | None
     length: int
     renew_at: float
+    ttl_s: int | None
 
 
 class BackupFile:
@@ -106,7 +106,7 @@ class BackupFile:
         except BaseException:
             self.close()
             raise
-        self._rows = (Row(table, *fields) for table in QUERIES for fields in self._found(table))
+        self._rows = (Row(table, *fields) for table in TABLES for fields in self._found(table))
 
     def close(self) -> None:
         """Close the file."""
@@ -132,6 +132,7 @@ class BackupFile:
         (version,) = execute("PRAGMA user_version").fetchone()
         if version > len(STEPS):
             raise SetupError(f"{self._path} was made by a newer version of this program: use that")
+        self._version = version
         if _schema(self._connection) != _schema_of(version):
             raise SetupError(f"{self._path} is no backup of this program")
         (verdict,) = execute("PRAGMA quick_check(1)").fetchone()
@@ -140,7 +141,8 @@ class BackupFile:
             raise SetupError(f"the backup {self._path} is damaged: {reason}")
 
     def _found(self, table: str) -> sqlite3.Cursor:
-        return self._connection.execute(QUERIES[table], {"value_bytes_max": VALUE_BYTES_MAX})
+        query = _query(table, version=self._version)
+        return self._connection.execute(query, {"value_bytes_max": VALUE_BYTES_MAX})
 
     def _sql(self, work: Callable[[], T]) -> T:
         try:
@@ -158,6 +160,14 @@ def _open(path: Path) -> sqlite3.Connection:
     connection.text_factory = bytes  # text that is no UTF-8 is none of our business
     connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, FIELD_BYTES_MAX)
     return connection
+
+
+def _query(table: str, *, version: int) -> str:
+    """What reads the rows of a table of a backup that was made at this version of the schema."""
+    if table == "record":
+        return ROWS.format(table=table, renew_at="0.0", ttl_s="NULL")
+    ttl_s = "CAST(ttl_s AS INTEGER)" if version >= TTL_SINCE_VERSION else "NULL"
+    return ROWS.format(table=table, renew_at="CAST(renew_at AS REAL)", ttl_s=ttl_s)
 
 
 def _schema(connection: sqlite3.Connection) -> list[tuple[object, ...]]:

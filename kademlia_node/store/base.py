@@ -21,6 +21,9 @@ FIRST: Final[Place] = (b"", b"", b"")
 """Before every place: no key is empty."""
 
 
+TTL_MIN_S: Final = 240  # for which a record may be renewed each time: the chore has to keep up
+
+
 def place_of(record: Record) -> Place:
     """Where a record is."""
     return record.key, record.header.author, record.header.slot
@@ -62,10 +65,14 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A record of our own that is to be renewed at `renew_at`, in seconds since 1970."""
+    """A record of our own that is to be renewed at `renew_at`, in seconds since 1970.
+
+    Each time it is renewed for `ttl_s` seconds, or as long as usual (None).
+    """
 
     record: Record
     renew_at: float
+    ttl_s: int | None = None
 
     @property
     def place(self) -> Place:

@@ -56,6 +56,7 @@ STEPS: Final = (
         "CREATE INDEX record_by_value ON record (substr(header, 15, 32)) WHERE length(value) > 640",
         "CREATE INDEX publication_by_renewal ON publication (renew_at)",
     ),
+    ("ALTER TABLE publication ADD COLUMN ttl_s INTEGER",),  # NULL: as long as usual
 )
 
 DAMAGE: Final = frozenset(

@@ -23,7 +23,7 @@ from kademlia_node.core.key import Kind
 from kademlia_node.core.record import Header, Record, unpack_header
 from kademlia_node.errors import MalformedMessage
 from kademlia_node.settings import EXPIRY_DEFAULT_S, Settings
-from kademlia_node.store.base import Place, Published, Usage, place_of
+from kademlia_node.store.base import Place, Published, Usage
 from kademlia_node.store.shelf import Holding, Shelf
 
 log = logging.getLogger(__name__)
@@ -274,13 +274,13 @@ class Tables(Shelf):
     def publications_due(self, *, wall: float, limit: int) -> list[Published]:
         """See `Publications.due`."""
         due = self._publications(
-            "SELECT key, header, value, renew_at FROM publication"
+            "SELECT key, header, value, renew_at, ttl_s FROM publication"
             " WHERE renew_at <= ? ORDER BY renew_at, key, author, slot",
             (wall,),
             limit=limit,
         )
         return due + self._publications(
-            "SELECT key, header, value, renew_at FROM publication"
+            "SELECT key, header, value, renew_at, ttl_s FROM publication"
             " WHERE renew_at > ? ORDER BY renew_at, key, author, slot",
             (wall + EXPIRY_DEFAULT_S,),
             limit=limit - len(due),
@@ -289,7 +289,7 @@ class Tables(Shelf):
     def publication(self, place: Place) -> Published | None:
         """See `Publications.get`."""
         found = self._publications(
-            "SELECT key, header, value, renew_at FROM publication"
+            "SELECT key, header, value, renew_at, ttl_s FROM publication"
             " WHERE key = ? AND author = ? AND slot = ?",
             place,
         )
@@ -298,7 +298,7 @@ class Tables(Shelf):
     def publications_page(self, after: Place, *, limit: int) -> list[Published]:
         """See `Publications.page`."""
         return self._publications(
-            "SELECT key, header, value, renew_at FROM publication"
+            "SELECT key, header, value, renew_at, ttl_s FROM publication"
             " WHERE (key, author, slot) > (?, ?, ?) ORDER BY key, author, slot",
             after,
             limit=limit,
@@ -313,8 +313,8 @@ class Tables(Shelf):
         self, query: str, parameters: tuple[object, ...], *, limit: int | None = None
     ) -> list[Published]:
         publications = (
-            Published(Record(key, header, value), renew_at)
-            for key, packed, value, renew_at in self._sql(query, parameters)
+            Published(Record(key, header, value), renew_at, ttl_s)
+            for key, packed, value, renew_at, ttl_s in self._sql(query, parameters)
             if (header := _header(packed)) is not None
         )
         return list(islice(publications, limit))
@@ -323,8 +323,14 @@ class Tables(Shelf):
         """See `Publications.keep`."""
         record = published.record
         self._sql(
-            "INSERT OR REPLACE INTO publication VALUES (?, ?, ?, ?, ?, ?)",
-            (*place_of(record), published.renew_at, record.header.pack(), record.value),
+            "INSERT OR REPLACE INTO publication VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (
+                *published.place,
+                published.renew_at,
+                record.header.pack(),
+                record.value,
+                published.ttl_s,
+            ),
         )
 
     def unpublish(self, place: Place) -> None:

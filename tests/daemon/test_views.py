@@ -105,7 +105,7 @@ async def test_a_status_tells_what_an_operation_of_each_verb_costs() -> None:
 
 
 def test_a_publication_tells_what_it_is_and_not_its_value() -> None:
-    assert publication_view(Published(entry(b"blue"), 98.6)) == {
+    assert publication_view(Published(entry(b"blue"), 98.6, 600)) == {
         "kind": "entry",
         "key": str(entry_key(AUTHOR.public_key, b"colour")),
         "author": key_text(AUTHOR.public_key),
@@ -113,6 +113,7 @@ def test_a_publication_tells_what_it_is_and_not_its_value() -> None:
         "seq": 7,
         "expires": 99,
         "renew_at": 99,
+        "ttl_s": 600,
         "value_bytes": 4,
     }
 

@@ -405,3 +405,15 @@ async def test_a_folder_that_is_not_there(source: Path, tmp_path: Path) -> None:
         _, key = await provide(here, source, 1)
         with pytest.raises(FileNotFoundError):
             await fetch(await here.start(server=False), key, tmp_path / "no" / "target")
+
+
+async def test_progress_counts_each_place_of_a_piece_that_comes_several_times(
+    source: Path, target: Path
+) -> None:
+    write(source, bytes(5 * PIECE) + b"end")
+    async with Neighbourhood() as here:
+        _, key = await provide(here, source, 1)
+        told: list[Progress] = []
+        await (await here.start()).fetch(key, target, on_progress=told.append)
+    assert {progress.done_bytes for progress in told} <= {0, 3, 5 * PIECE, 5 * PIECE + 3}
+    assert told[-1].done_bytes == told[-1].total_bytes == 5 * PIECE + 3

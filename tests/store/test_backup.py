@@ -26,6 +26,7 @@ from kademlia_node.store.backup_file import FIELD_BYTES_MAX, PAGE_ROWS
 from kademlia_node.store.base import Published, Store, place_of
 from kademlia_node.store.disk import DiskStore
 from kademlia_node.store.memory import MemoryStore
+from kademlia_node.store.schema import STEPS
 from tests.store.disks import file_size_limit, opened
 from tests.store.records import (
     ALICE,
@@ -137,6 +138,27 @@ async def test_all_comes_back_publications_included(path: Path) -> None:
     assert (restored.restored, restored.publications) == (len(RECORDS), 1)
     assert (restored.kept, restored.refused) == (0, {})
     assert sorted(await held(store), key=place_of) == sorted(RECORDS, key=place_of)
+    assert await store.publications.get(OURS.place) == OURS
+
+
+@pytest.mark.parametrize("ttl_s", [None, 600])
+async def test_what_was_published_for_a_short_time_comes_back_for_as_short(
+    path: Path, ttl_s: int | None
+) -> None:
+    await made(path, [], published=[replace(OURS, ttl_s=ttl_s)])
+    store = fresh()
+    await restore(store, path)
+    assert await store.publications.get(OURS.place) == replace(OURS, ttl_s=ttl_s)
+
+
+@pytest.mark.parametrize("ttl_s", ["-1", "1", "1e99", "'soon'", "x'00'"])
+async def test_a_time_to_live_that_nobody_can_have_chosen_is_forgotten(
+    path: Path, ttl_s: str
+) -> None:
+    await made(path, [], published=[OURS])
+    tamper(path, f"UPDATE publication SET ttl_s = {ttl_s}")
+    store = fresh()
+    await restore(store, path)
     assert await store.publications.get(OURS.place) == OURS
 
 
@@ -442,7 +464,16 @@ async def refusal(path: Path) -> str:
 async def test_a_backup_of_an_older_version_can_be_read(path: Path) -> None:
     created = await made(path, published=[OURS])
     later = ("record_by_value", "publication_by_renewal")
-    tamper(path, *(f"DROP INDEX {name}" for name in later), "PRAGMA user_version = 1")
+    tamper(
+        path,
+        *(f"DROP INDEX {name}" for name in later),
+        "CREATE TABLE aside AS SELECT key, author, slot, renew_at, header, value FROM publication",
+        "DROP TABLE publication",
+        next(made for made in STEPS[0] if "TABLE publication" in made),
+        "INSERT INTO publication SELECT * FROM aside",
+        "DROP TABLE aside",
+        "PRAGMA user_version = 1",
+    )
     assert verify(path) == created
     assert (await restore(fresh(), path)).restored == len(RECORDS)
 

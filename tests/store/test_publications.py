@@ -27,6 +27,7 @@ async def test_publications_are_kept_by_place_and_in_order(open_store: Open) -> 
     published = [
         Published(record, WALL + 0.5) for record in (blob(b"v"), entry(), topic_entry(BOB, b"s"))
     ]
+    published[1] = replace(published[1], ttl_s=600)
     for one in published:
         await publications.keep(one)
     assert await publications.page(limit=99) == sorted(published, key=lambda one: one.place)

@@ -1,0 +1,172 @@
+"""Searching: the topics of all words are read at once, and met files are given out as they come.
+
+A file is met when every word has shown it. What is shown comes from strangers: an entry under a
+word that it does not have is passed over, and so is everything of an author whose beacon is out,
+for then its files cannot be had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Final
+
+from examples.file_index.entry import Entry, parse
+from examples.file_index.sharing import BEACON
+from examples.file_index.words import topic_of, words_of
+from kademlia_node import Key, Node, NotAgreed
+
+AUTHORS_MAX: Final = 1024  # whose beacon one search looks for
+LOOKS_AT_ONCE: Final = 8
+FILES_MAX: Final = 100_000  # remembered while their other words are still to come
+
+File = tuple[bytes, bytes]
+"""Author and slot: one file of one sharer."""
+
+
+@dataclass(slots=True)
+class Hit:
+    """A content that was found: how the first provider describes it, and all who have it."""
+
+    entry: Entry
+    providers: set[bytes] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """Which files are wanted. Sizes in bytes."""
+
+    size_min: int = 0
+    size_max: int | None = None
+    kind: str | None = None
+
+    def wants(self, entry: Entry) -> bool:
+        """Whether this one is."""
+        is_small = self.size_max is None or entry.size <= self.size_max
+        return self.size_min <= entry.size and is_small and self.kind in (None, entry.kind)
+
+
+class Meeting:
+    """Which files were shown by which words: a file that all have shown is met."""
+
+    def __init__(self, words: Iterable[str]) -> None:
+        self._words = frozenset(words)
+        self._shown: defaultdict[File, set[str]] = defaultdict(set)
+
+    def add(self, word: str, file: File, entry: Entry) -> bool:
+        """A word shows a file; whether it is met by now."""
+        if word not in entry.words or (file not in self._shown and len(self._shown) >= FILES_MAX):
+            return False
+        self._shown[file].add(word)
+        return self._shown[file] == self._words
+
+
+class _Enough(Exception):  # noqa: N818 - ends a search, no error
+    """There are as many hits as were asked for."""
+
+
+class Search:
+    """One search: `await run()`, and read `hits`.
+
+    Args:
+        node: Who asks.
+        words: As `words_of` gives them; all must match.
+        wanted: Which files.
+        on_hit: Told of each content when it is first found.
+        limit: End when so many are found; None: find all.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        words: Sequence[str],
+        *,
+        wanted: Filter | None = None,
+        on_hit: Callable[[Hit], None] = lambda _: None,
+        limit: int | None = None,
+    ) -> None:
+        self._node = node
+        self._words = words
+        self._wanted = wanted or Filter()
+        self._on_hit = on_hit
+        self._limit = limit
+        self._meeting = Meeting(words)
+        self._lives: dict[bytes, bool | None] = {}  # None: it is being looked for
+        self._waiting: defaultdict[bytes, list[Entry]] = defaultdict(list)
+        self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
+        self.hits: dict[Key, Hit] = {}
+
+    async def run(self, *, within_s: float) -> bool:
+        """Search until all is read, or the limit or the time is reached; whether all was read."""
+        is_whole = True
+        try:
+            async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
+                for word in self._words:
+                    tasks.create_task(self._read(word, tasks))
+        except* _Enough:
+            pass
+        except* TimeoutError:
+            is_whole = False
+        return is_whole
+
+    async def _read(self, word: str, tasks: asyncio.TaskGroup) -> None:
+        async with aclosing(self._node.find(topic_of(word))) as entries:
+            async for found in entries:
+                try:
+                    entry = parse(found.value)
+                except ValueError:
+                    continue
+                is_met = self._meeting.add(word, (found.author, found.slot), entry)
+                if is_met and self._wanted.wants(entry):
+                    self._meet(entry, found.author, tasks)
+
+    def _meet(self, entry: Entry, author: bytes, tasks: asyncio.TaskGroup) -> None:
+        """Give it out if its author is there, or as soon as that is known."""
+        if author not in self._lives and len(self._lives) < AUTHORS_MAX:
+            self._lives[author] = None
+            tasks.create_task(self._look_for(author))
+        lives = self._lives.get(author, False)
+        if lives:
+            self._give(entry, author)
+        elif lives is None:
+            self._waiting[author].append(entry)
+
+    async def _look_for(self, author: bytes) -> None:
+        """See whether an author is there; then give out what waited for that."""
+        async with self._looks:
+            try:
+                beacon = await self._node.get(BEACON, author=author, default=None)
+            except NotAgreed:
+                beacon = None
+        self._lives[author] = beacon is not None
+        waiting = self._waiting.pop(author, [])
+        if beacon is not None:
+            for entry in waiting:
+                self._give(entry, author)
+
+    def _give(self, entry: Entry, author: bytes) -> None:
+        hit = self.hits.get(entry.key)
+        if hit is None:
+            hit = self.hits[entry.key] = Hit(entry, {author})
+            self._on_hit(hit)
+            if self._limit is not None and len(self.hits) >= self._limit:
+                raise _Enough
+        hit.providers.add(author)
+
+
+def ranked(hits: Iterable[Hit], words: Sequence[str]) -> list[Hit]:
+    """Those first that have more of the words in name or title, then those with more providers."""
+
+    def rank(hit: Hit) -> tuple[int, int, str, str]:
+        named = set(words_of(f"{hit.entry.name} {hit.entry.title}"))
+        return (
+            -len(named.intersection(words)),
+            -len(hit.providers),
+            hit.entry.path,
+            str(hit.entry.key),
+        )
+
+    return sorted(hits, key=rank)

@@ -1,0 +1,179 @@
+"""What the README of file_index tells people to type, typed; and what the commands refuse."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from examples.file_index.cli import main
+from examples.file_index.fetching import NAME_BYTES_MAX, safe_name, target_of
+from examples.file_index.ledger import locked, open_ledger
+from examples.file_index.view import printable, size_text
+from kademlia_node import SetupError
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "examples" / "file_index" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.net
+def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
+    (session,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shell = subprocess.Popen(
+        ["bash", "-euc", session + "wait"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path, "work": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        stdout, stderr = shell.communicate(timeout=120)
+    except subprocess.TimeoutExpired:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.communicate()
+        raise
+    assert shell.returncode == 0, stderr.decode()
+    lines = stdout.decode().splitlines()
+    results = [json.loads(line) for line in lines if line.startswith('{"number"')]
+    assert {result["title"] for result in results} == {"Peer to Peer"}
+    assert str(tmp_path / "fetched.html") in lines
+    assert "exit code 1" in lines
+    assert "running\tTrue" in lines
+    said = stderr.decode()
+    assert "1 files, 28 B, are to be shared" in said
+    assert "Traceback" not in said
+
+
+# --- Refused --------------------------------------------------------------------------------------
+
+
+def typed(*words: str, folder: Path) -> Result:
+    return CliRunner().invoke(main, [*words, "--folder", str(folder)])
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["share"], 2, "name a folder"),
+        (["share", "/does/not/exist"], 2, "does not exist"),
+        (["search", "!?"], 2, "no words"),
+        (["unshare"], 2, "name folders"),
+        (["unshare", "/not/shared"], 1, "not shared"),
+        (["get", "1"], 2, "no result 1"),
+        (["get", "blob-mistyped"], 2, "is no key"),
+        (["search", "x", "--bootstrap", "nowhere"], 2, "nowhere"),
+        (["search", "x", "--secret-file", "/does/not/exist"], 2, "cannot read"),
+    ],
+)
+def test_what_cannot_be_done_ends_in_one_line(
+    tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
+    ended = typed(*words, folder=tmp_path)
+    assert ended.exit_code == code
+    assert said in ended.stderr
+    assert ended.stdout == ""
+
+
+def test_a_secret_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("00" * 32)
+    secret.chmod(0o644)
+    ended = typed("search", "x", "--secret-file", str(secret), folder=tmp_path)
+    assert "chmod 600" in ended.stderr
+    secret.chmod(0o600)
+    secret.write_text("short")
+    ended = typed("search", "x", "--secret-file", str(secret), folder=tmp_path)
+    assert (ended.exit_code, "holds no secret" in ended.stderr) == (2, True)
+
+
+def test_sharing_shows_first_and_does_nothing_without_a_yes(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "a.txt").write_text("content")
+    (tmp_path / "shared" / "\x1b[2J").symlink_to("/")
+    state = tmp_path / "state"
+    for words in (["--dry-run"], []):
+        ended = typed("share", str(tmp_path / "shared"), *words, folder=state)
+        assert "1 files, 7 B, are to be shared" in ended.stderr
+        assert "a link (\\x1b[2J)" in ended.stderr
+        assert ended.exit_code == (0 if words else 2)
+        with open_ledger(state) as ledger:
+            assert ledger.folders() == []
+
+
+def test_the_state_of_a_sharer_its_key_included_is_never_shared(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").mkdir()
+    for state in (tmp_path, tmp_path / "state"):
+        ended = typed("share", str(tmp_path), "--dry-run", folder=state)
+        assert (ended.exit_code, "our own state" in ended.stderr) == (2, True)
+    assert typed("share", str(tmp_path), "--dry-run", folder=tmp_path / ".hidden").exit_code == 0
+
+
+def test_who_shares_while_another_process_does_only_adds_to_its_list(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    state = tmp_path / "state"
+    with open_ledger(state) as ledger, locked(state):
+        ended = typed("share", str(tmp_path / "shared"), "--yes", folder=state)
+        assert ended.exit_code == 0
+        assert ledger.folders() == [str(tmp_path / "shared")]
+        told = json.loads(typed("status", "--json", folder=state).stdout)
+        assert told["running"] is True
+    told = json.loads(typed("status", "--json", folder=state).stdout)
+    assert (told["running"], told["files"]) == (False, 0)
+
+
+def test_a_state_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"no database " * 100)
+    ended = typed("status", folder=tmp_path)
+    assert (ended.exit_code, "cannot be used" in ended.stderr) == (2, True)
+
+
+# --- Names of others ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("a/b.txt", "b.txt"),
+        ("../../etc/passwd", "passwd"),
+        ("..\\..\\boot.ini", "boot.ini"),
+        ("..", "download"),
+        (".bashrc", "bashrc"),
+        ("a/", "download"),
+        ("a\0b\x1b[2J.txt", "a_b_[2J.txt"),
+        ("C:evil", "C_evil"),
+        ("x" * 999 + ".tar", "x" * (NAME_BYTES_MAX - 4) + ".tar"),
+        ("ü" * 999, "ü" * (NAME_BYTES_MAX // 2)),
+    ],
+)
+def test_a_name_is_stripped_of_what_could_lead_elsewhere(path: str, name: str) -> None:
+    assert safe_name(path) == name
+
+
+def test_a_result_goes_where_the_user_says_and_never_over_what_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert target_of("../a.txt", None) == Path("a.txt")
+    assert target_of("../a.txt", tmp_path) == tmp_path / "a.txt"
+    assert target_of("a.txt", tmp_path / "b") == tmp_path / "b"
+    (tmp_path / "a.txt").symlink_to("/nowhere")
+    with pytest.raises(SetupError, match="there already"):
+        target_of("a.txt", None)
+
+
+def test_text_of_others_is_shown_escaped() -> None:
+    assert printable("a\x1b[2J\n\u202eb") == "a\\x1b[2J\\n\\u202eb"
+
+
+@pytest.mark.parametrize(("size", "text"), [(0, "0 B"), (1024, "1 KiB"), (5 * 2**30, "5 GiB")])
+def test_sizes_are_shown_in_units(size: int, text: str) -> None:
+    assert size_text(size) == text
