@@ -78,7 +78,7 @@ def test_the_command_line_examples_run(tmp_path: Path) -> None:
     assert "blue" in said
     assert "blob-" in said
     assert "exit code 1" in said
-    assert said.count("kademlia.pdf") == 2  # found by the daemon, and without it
+    assert said.count("kademlia.pdf") == 3  # found by the daemon, watched, and found without it
     assert re.search(r"^blob-\w+\t2000000\tchanged\t/.*/film$", said, re.MULTILINE)
 
 

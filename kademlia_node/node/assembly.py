@@ -139,11 +139,7 @@ def assemble(
     reach = Reach(state, server=server)
     recalled = _recall(memory, state)
     joiner = Joiner(
-        state,
-        bootstrap=bootstrap,
-        remembered=memory.peers,
-        recalled=recalled,
-        resolve=resolve,
+        state, bootstrap=bootstrap, remembered=memory.peers, recalled=recalled, resolve=resolve
     )
     reader = Reader(state)
     writer = Writer(state, reader=reader)
@@ -153,6 +149,7 @@ def assemble(
     upkeep = Upkeep(loop=state.loop, rng=state.rng)
     plan_chores(upkeep, state, joiner=joiner, reach=reach, renewer=renewer, recalled=recalled)
     republisher = plan_copies(upkeep, state)
+    on_stored = republisher.on_stored if republisher else None
     notifier, watches = Notifier(state), Watches(state)
     state.told += (notifier.on_filed, watches.on_filed)
     return Parts(
@@ -161,13 +158,7 @@ def assemble(
         joiner=joiner,
         reader=reader,
         writer=writer,
-        server=Server(
-            state,
-            reach=reach,
-            notifier=notifier,
-            watches=watches,
-            on_stored=republisher.on_stored if republisher else None,
-        ),
+        server=Server(state, reach=reach, notifier=notifier, watches=watches, on_stored=on_stored),
         watches=watches,
         upkeep=upkeep,
         commons=commons,

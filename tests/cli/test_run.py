@@ -229,8 +229,8 @@ def test_help_names_the_verbs_in_an_order_for_readers() -> None:
     shown = CliRunner().invoke(main, ["--help"]).stdout.partition("Commands:")[2]
     verbs = [line.split()[0] for line in shown.splitlines() if line.strip()]
     wanted = (
-        "run status peers put get set announce find withdraw ping trace id provide fetch provided"
-        " unprovide published forget backup leave"
+        "run status peers put get set announce find watch withdraw ping trace id provide fetch"
+        " provided unprovide published forget backup leave"
     )
     assert verbs == wanted.split()
 
