@@ -99,12 +99,13 @@ def request_fields(rid: int, request: Request) -> list[Any]:
             op, fields = Op.WATCH, [key]
         case Notify(key, header, value):
             op, fields = Op.NOTIFY, [key, header.pack(), value]
-        case Probe(contact):
-            op, fields = Op.PROBE, [contact.pack() if contact else None, bytes(PROBE_PADDING_BYTES)]
+        case _:
+            wanted = request.contact.pack() if request.contact else None
+            op, fields = Op.PROBE, [wanted, bytes(PROBE_PADDING_BYTES)]
     return [int(op), rid, *fields]
 
 
-def response_fields(  # noqa: C901  # one case for each message
+def response_fields(  # one case for each message
     rid: int, response: Response
 ) -> list[Any]:
     """The whole array of a response."""
@@ -135,8 +136,8 @@ def response_fields(  # noqa: C901  # one case for each message
             op, fields = Op.WATCH, [lease_s, versions]
         case Notified(wanted):
             op, fields = Op.NOTIFY, [wanted]
-        case Refused(code, detail):
-            return [ERROR, rid, code, detail]
+        case _:
+            return [ERROR, rid, response.code, response.detail]
     return [op | RESPONSE_BIT, rid, *fields]
 
 
