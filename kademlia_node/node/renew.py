@@ -2,12 +2,12 @@
 
 The same version with a later expiry, at 22 of its 48 hours, or at half of the time that its writer
 chose. What is due is on the durable list of publications, so a restart forgets nothing; after a
-long pause everything is due at once, and is renewed a few at a time. What is short of copies comes again sooner (`Writer.renew_at`), withdrawals
-included, which are listed only until they have reached enough; and where an earlier version would
-outlive the renewed one, it is renewed for as long as that. A publication that could not be renewed
-for so long that the tombstone of a withdrawal elsewhere would be gone rests: it might bring back
-what was deleted. Not so a blob, which nobody can withdraw. A full disk stops no renewal, it is only
-not noted there.
+long pause everything is due at once, and is renewed a few at a time. What is short of copies comes
+again sooner (`Writer.renew_at`), withdrawals included, which are listed only until they have
+reached enough; and where an earlier version would outlive the renewed one, it is renewed for as
+long as that. A publication that could not be renewed for so long that the tombstone of a withdrawal
+elsewhere would be gone rests: it might bring back what was deleted. Not so a blob, which nobody can
+withdraw. A full disk stops no renewal, it is only not noted there.
 """
 
 from __future__ import annotations
