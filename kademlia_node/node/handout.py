@@ -17,7 +17,7 @@ from kademlia_node.core.key import Key
 from kademlia_node.core.message import FindNode
 from kademlia_node.core.neighbourhood import Found
 from kademlia_node.core.record import Record
-from kademlia_node.core.replica import choose_replicas, expected_radius, size_if_crowded
+from kademlia_node.core.replica import size_if_crowded
 from kademlia_node.node.deposit import Deposit
 from kademlia_node.node.receipt import Receipt, Trace
 from kademlia_node.node.state import NodeState
@@ -139,7 +139,7 @@ class HandOut:
         found = self._state.neighbourhoods.near(
             self._key.digest,
             count_min=self._copies,
-            reach=self._reach(),
+            reach=self._state.reach,
             now=self._state.loop.time(),
         )
         self._paths |= {one.contact: one.path for one in found}
@@ -148,35 +148,22 @@ class HandOut:
     async def _to_those_found(self) -> None:
         """Walk to the key, and give it to whoever of those found does not have it yet."""
         state, digest = self._state, self._key.digest
-        walk = Walk(state, digest, FindNode(digest), radius=self._reach(), trace=self._trace)
+        walk = Walk(state, digest, FindNode(digest), radius=state.reach, trace=self._trace)
         await walk.run()
-        found = walk.closest(
-            max(state.settings.region_copies_factor * self._copies, state.settings.k)
-        )
+        found = walk.closest(state.region_max)
         self._paths |= {contact: walk.path_of(contact) for contact in found}
         crowd_size = size_if_crowded(digest, found, copies=self._copies)
         chosen = self._chosen_of(found, crowd_size=crowd_size)
         spares = [] if self._expect_seq else [c for c in found if c not in chosen]
         await self._give_to(chosen, spares=spares, acks=self._acks_of(chosen))
 
-    def _reach(self) -> int:
-        """How far from the key the size of the network lets us expect responsible nodes."""
-        return expected_radius(copies=self._copies, network_size=self._state.size.estimate)
-
     def _chosen_of(
         self, found: Sequence[Contact], *, crowd_size: float | None = None
     ) -> list[Contact]:
         """Whom to give it to, ourselves perhaps among them."""
-        state, goal = self._state, point(self._key.digest)
+        state = self._state
         candidates = {*found, state.contact} if state.is_server else set(found)
-        return choose_replicas(
-            self._key.digest,
-            sorted(candidates, key=lambda contact: contact.point ^ goal),
-            copies=self._copies,
-            network_size=state.size.estimate or crowd_size,
-            factor=state.settings.region_copies_factor,
-            rng=state.rng,
-        )
+        return state.choose_replicas(self._key.digest, candidates, crowd_size=crowd_size)
 
     async def _give_to(
         self, chosen: Sequence[Contact], *, spares: Sequence[Contact], acks: int

@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from kademlia_node.core.message import FindNode
-from kademlia_node.core.replica import expected_radius
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
 
@@ -69,7 +68,5 @@ async def _learn(state: NodeState, key: bytes) -> None:
 
 
 def _is_known(state: NodeState, key: bytes) -> bool:
-    copies = state.network.copies
-    reach = expected_radius(copies=copies, network_size=state.size.estimate)
-    now = state.loop.time()
-    return bool(state.neighbourhoods.near(key, count_min=copies, reach=reach, now=now))
+    copies, now = state.network.copies, state.loop.time()
+    return bool(state.neighbourhoods.near(key, count_min=copies, reach=state.reach, now=now))

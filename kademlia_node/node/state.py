@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
 from kademlia_node.core.contact import Contact, is_local
@@ -23,7 +23,13 @@ from kademlia_node.core.record import (
     check_value,
     equivocates,
 )
-from kademlia_node.core.replica import NetworkSize, accepts, size_if_crowded
+from kademlia_node.core.replica import (
+    NetworkSize,
+    accepts,
+    choose_replicas,
+    expected_radius,
+    size_if_crowded,
+)
 from kademlia_node.core.routing import RoutingTable
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.exchange import Exchange
@@ -96,6 +102,33 @@ class NodeState:
             copies=copies,
             network_size=self.size.estimate or size_if_crowded(key, known, copies=copies),
             factor=factor,
+        )
+
+    @property
+    def reach(self) -> int:
+        """How far from a key the size of the network lets us expect responsible nodes."""
+        return expected_radius(copies=self.network.copies, network_size=self.size.estimate)
+
+    @property
+    def region_max(self) -> int:
+        """How many of those nearest to a key are looked at to choose who is to hold it."""
+        return max(self.settings.region_copies_factor * self.network.copies, self.settings.k)
+
+    def choose_replicas(
+        self, key: bytes, candidates: Collection[Contact], *, crowd_size: float | None
+    ) -> list[Contact]:
+        """Who of them is to hold a key (32 bytes), nearest first; see `core.replica`.
+
+        `crowd_size` is `size_if_crowded` of those nearest to it, where these are known.
+        """
+        goal = point(key)
+        return choose_replicas(
+            key,
+            sorted(candidates, key=lambda contact: contact.point ^ goal),
+            copies=self.network.copies,
+            network_size=self.size.estimate or crowd_size,
+            factor=self.settings.region_copies_factor,
+            rng=self.rng,
         )
 
     def is_proved(self, contact: Contact) -> bool:

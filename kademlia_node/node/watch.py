@@ -20,13 +20,12 @@ from typing import Final
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.feed import Change, Feed, Spot
-from kademlia_node.core.ids import point
 from kademlia_node.core.key import Key
 from kademlia_node.core.manifest import Piece
 from kademlia_node.core.message import FindNode, Item, Notified, Notify, Watching
 from kademlia_node.core.message import Watch as WatchRequest
 from kademlia_node.core.record import Header, Reason
-from kademlia_node.core.replica import choose_replicas, size_if_crowded
+from kademlia_node.core.replica import size_if_crowded
 from kademlia_node.errors import BadRecord, NoAnswer, NotRunning, PeerRefused
 from kademlia_node.node.pulling import pull
 from kademlia_node.node.receipt import Trace
@@ -59,28 +58,22 @@ class Watches:
     def on_notify(self, teller: Contact, news: Notify) -> Notified:
         """A peer tells of a record; it is heard if it was asked to tell."""
         asked = [watch for watch in self._by_key.get(news.key, ()) if watch.has_asked(teller)]
-        if asked and self._is_true(asked[0].key, news):
-            for watch in asked:
-                watch.on_news(teller, news.header, news.value)
-            return Notified(wanted=True)
-        return Notified(wanted=False)
+        if not asked or news.header.kind is not asked[0].key.kind:
+            return Notified(wanted=False)
+        try:
+            self._state.judge(news.key, news.header, news.value)
+        except BadRecord as error:
+            self._state.count_bad(error, by="watcher")
+            return Notified(wanted=error.reason is Reason.EXPIRED)  # our clock may be ahead
+        for watch in asked:
+            watch.on_news(teller, news.header, news.value)
+        return Notified(wanted=True)
 
     def on_filed(self, key: bytes, header: Header, value: bytes | None) -> None:
         """A record was filed, or renewed, in our own store."""
         for watch in self._by_key.get(key, ()):
             if header.kind is watch.key.kind:
                 watch.on_news(None, header, value)
-
-    def _is_true(self, key: Key, news: Notify) -> bool:
-        state = self._state
-        if news.header.kind is not key.kind:
-            return False
-        try:
-            state.judge(key.digest, news.header, news.value)
-        except BadRecord as error:
-            state.count_bad(error, by="watcher")
-            return error.reason is Reason.EXPIRED  # our clock may be ahead
-        return True
 
 
 class Watch:
@@ -203,20 +196,13 @@ class Watch:
             self._news.set()
 
     async def _look(self) -> None:
-        """Find out who is responsible, and so to tell us."""
+        """Find out to whom a writer would give a record, and who is so to tell us."""
         state, digest = self._state, self.key.digest
-        copies, factor = state.network.copies, state.settings.region_copies_factor
-        walk = Walk(state, digest, FindNode(digest))
+        walk = Walk(state, digest, FindNode(digest), radius=state.reach)
         await walk.run()
-        found = walk.closest(max(factor * copies, state.settings.k))
-        chosen = choose_replicas(
-            digest,
-            sorted(found, key=lambda contact: contact.point ^ point(digest)),
-            copies=copies,
-            network_size=state.size.estimate or size_if_crowded(digest, found, copies=copies),
-            factor=factor,
-            rng=state.rng,
-        )
+        found = walk.closest(state.region_max)
+        crowd_size = size_if_crowded(digest, found, copies=state.network.copies)
+        chosen = state.choose_replicas(digest, found, crowd_size=crowd_size)
         self._holders = {holder: self._holders.get(holder, b"") for holder in chosen}
 
     async def _ask_to_tell(self) -> bool:

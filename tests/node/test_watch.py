@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -271,6 +272,9 @@ async def test_a_forged_record_of_one_who_was_asked_is_not_told() -> None:
         async with watching(nodes[0], None, name="colour") as watched:
             forged = Notify(true.key, true.header, b"red!")
             assert await stranger.ask(nodes[0], forged) == Notified(wanted=False)
+            late = replace(true.header, seq=9, expires=1)  # nobody has signed this
+            forged = Notify(true.key, late, b"fake")
+            assert await stranger.ask(nodes[0], forged) == Notified(wanted=True)
             news = Notify(true.key, true.header, true.value)
             assert await stranger.ask(nodes[0], news) == Notified(wanted=True)
             await asyncio.sleep(5)
