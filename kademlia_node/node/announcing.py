@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from functools import partial
 
-from kademlia_node.errors import NotStored
 from kademlia_node.node.arguments import (
     checked_count,
     checked_many,
@@ -19,7 +18,7 @@ from kademlia_node.node.arguments import (
     checked_value,
 )
 from kademlia_node.node.draft import Draft
-from kademlia_node.node.many import do_all
+from kademlia_node.node.many import write_all
 from kademlia_node.node.receipt import Receipt, TopicEntry
 from kademlia_node.node.sharing import Sharing
 from kademlia_node.node.topic import TopicReading
@@ -108,14 +107,8 @@ class Announcing(Sharing):
 
     async def _write_many(self, drafts: list[Draft], *, acks: int | None) -> list[Receipt]:
         parts = self._active
-
-        async def write(draft: Draft) -> Receipt:
-            try:
-                return await parts.writer.write(draft, acks=acks, nearby=True)
-            except NotStored as error:
-                return error.receipt
-
-        return await do_all(
+        write = partial(parts.writer.write, acks=acks, nearby=True)
+        return await write_all(
             parts.state, [(draft.key.digest, partial(write, draft)) for draft in drafts]
         )
 

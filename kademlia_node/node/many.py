@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Final, TypeVar
 
 from kademlia_node.core.message import FindNode
+from kademlia_node.errors import NotStored
+from kademlia_node.node.receipt import Receipt
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
 
@@ -58,6 +61,18 @@ async def do_all(state: NodeState, jobs: Sequence[Job[T]]) -> list[T]:
     if failures:
         raise failures[0]
     return [results[number] for number in range(len(jobs))]
+
+
+async def write_all(state: NodeState, writes: Sequence[Job[Receipt]]) -> list[Receipt]:
+    """The same for writes: of one that nobody took, or too few did, the receipt tells."""
+
+    async def write(job: Callable[[], Awaitable[Receipt]]) -> Receipt:
+        try:
+            return await job()
+        except NotStored as error:
+            return error.receipt
+
+    return await do_all(state, [(key, partial(write, job)) for key, job in writes])
 
 
 async def _learn(state: NodeState, key: bytes) -> None:

@@ -21,7 +21,7 @@ from kademlia_node.core.invite import Invite, parse_invite
 from kademlia_node.core.key import Key, Kind, blob_key, entry_key
 from kademlia_node.core.message import FindNode, Ping
 from kademlia_node.core.record import Record
-from kademlia_node.errors import NotFound, NotStored
+from kademlia_node.errors import NotFound
 from kademlia_node.net.udp import resolve
 from kademlia_node.node.announcing import Announcing
 from kademlia_node.node.arguments import (
@@ -36,7 +36,7 @@ from kademlia_node.node.arguments import (
     checked_value,
 )
 from kademlia_node.node.draft import Draft, draft_entry
-from kademlia_node.node.many import Job, do_all
+from kademlia_node.node.many import Job, do_all, write_all
 from kademlia_node.node.receipt import Receipt, Trace
 from kademlia_node.node.status import Status, report
 from kademlia_node.node.walk import Walk
@@ -118,15 +118,9 @@ class Node(Announcing):
         """
         parts, wanted = self._active, checked_count(acks, "acks")
         lasts_s = checked_ttl(ttl_s, self._settings)
-
-        async def put(value: bytes) -> Receipt:
-            try:
-                return await parts.writer.put(value, acks=wanted, nearby=True, ttl_s=lasts_s)
-            except NotStored as error:
-                return error.receipt
-
+        put = partial(parts.writer.put, acks=wanted, nearby=True, ttl_s=lasts_s)
         checked = [checked_value(value) for value in checked_many(values)]
-        return await do_all(
+        return await write_all(
             parts.state, [(blob_key(value).digest, partial(put, value)) for value in checked]
         )
 

@@ -19,11 +19,11 @@ from pathlib import Path
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.key import Key, Kind, blob_key
 from kademlia_node.core.manifest import Manifest
-from kademlia_node.errors import NotFound, NotStored, SetupError, ValueTooLarge
+from kademlia_node.errors import NotFound, SetupError, ValueTooLarge
 from kademlia_node.node.arguments import checked_many, checked_ttl
 from kademlia_node.node.download import Download, OnProgress, holders_topic
 from kademlia_node.node.draft import Draft
-from kademlia_node.node.many import do_all
+from kademlia_node.node.many import write_all
 from kademlia_node.node.reach import ANY
 from kademlia_node.node.receipt import Receipt
 from kademlia_node.node.topic import TopicReading
@@ -72,28 +72,23 @@ class Sharing(Watching):
         parts, contact = self._active, self._reachable_contact()
         lasts_s = checked_ttl(ttl_s, self._settings)
 
-        async def put(value: bytes) -> Receipt:
-            try:
-                return await parts.writer.put(value, nearby=True, ttl_s=lasts_s)
-            except NotStored as error:
-                return error.receipt
+        async def announce(key: Key) -> Receipt:
+            draft = self._draft(key, contact.pack(), ttl_s=lasts_s)
+            return await parts.writer.write(draft, nearby=True)
 
-        async def announce(receipt: Receipt) -> Receipt:
-            draft = self._draft(receipt.key, contact.pack(), ttl_s=lasts_s)
-            try:
-                await parts.writer.write(draft, nearby=True)
-            except NotStored as error:
-                return replace(error.receipt, key=receipt.key)
-            return receipt
-
+        put = partial(parts.writer.put, nearby=True, ttl_s=lasts_s)
         packed = [manifest.pack() for manifest in checked_many(manifests)]
         put_all = [(blob_key(value).digest, partial(put, value)) for value in packed]
-        stored = await do_all(parts.state, put_all)
-        places = {receipt.key: holders_topic(receipt.key).digest for receipt in stored}
-        taken = [receipt for receipt in stored if receipt.replicas]
-        announce_all = [(places[receipt.key], partial(announce, receipt)) for receipt in taken]
-        announced = iter(await do_all(parts.state, announce_all))
-        return [next(announced) if receipt.replicas else receipt for receipt in stored]
+        stored = await write_all(parts.state, put_all)
+        taken = [receipt.key for receipt in stored if receipt.replicas]
+        announce_all = [(holders_topic(key).digest, partial(announce, key)) for key in taken]
+        announced = iter(await write_all(parts.state, announce_all))
+        return [
+            replace(receipt, replicas=())
+            if receipt.replicas and not next(announced).replicas
+            else receipt
+            for receipt in stored
+        ]
 
     async def unprovide(self, key: Key, *, ttl_s: int | None = None) -> None:
         """Say no longer that we have a content, and renew its manifest no longer.
