@@ -41,7 +41,9 @@ class Background:
         if self._tasks is None:
             work.close()
             return None
-        return self._tasks.create_task(self._do(work))
+        task = self._tasks.create_task(self._do(work))
+        task.add_done_callback(lambda _: work.close())  # it may be cancelled before it begins
+        return task
 
     async def _do(self, work: Coroutine[None, None, None]) -> None:
         try:
