@@ -226,7 +226,7 @@ def call(*, name: str, joining: Joining, path: str, count: int) -> None:
 
 @main.command("demonstrate")
 @click.option("--seconds", "lasts_s", type=click.FloatRange(1), default=120.0, show_default=True)
-@click.option("--instances", type=click.IntRange(2, 32), default=6, show_default=True)
+@click.option("--instances", type=click.IntRange(3, 32), default=6, show_default=True)
 @click.option("--callers", type=click.IntRange(1, 64), default=8, show_default=True)
 @click.option(
     "--kill-every", "kill_every_s", type=click.FloatRange(0.5), default=5.0, show_default=True,

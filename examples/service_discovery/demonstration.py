@@ -1,9 +1,9 @@
 """Instances are killed at random while clients go on asking: what becomes of their requests.
 
 Each instance is a process with a node of its own, so each kill takes a member of the network, too;
-another one is started in its place. This process has one node more, whose clients go on asking for
-the length of a lease after the last kill. What counts as dead is what was killed here: the clients
-know only what the network tells them.
+another one is started in its place. This process has one node more, which keeps nothing for others,
+and whose clients go on asking for the length of a lease after the last kill. What counts as dead is
+what was killed here: the clients know only what the network tells them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import random
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -31,7 +31,7 @@ START_S: Final = 60.0  # for a process on a busy machine
 END_S: Final = 15.0  # then it is not asked any more
 PAUSE_S: Final = 0.01  # of a caller between two requests
 LISTING_S: Final = 0.5  # between two readings of the list
-SPARED: Final = 1  # instances that are never killed, while others start
+SPARED: Final = 2  # live at any time; of the latest one nobody may have heard yet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,9 +78,10 @@ class Report:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """An instance that has registered itself."""
+    """An instance that has registered itself, and the invite of its node."""
 
     url: str
+    invite: str
     process: asyncio.subprocess.Process
 
 
@@ -90,31 +91,33 @@ class House:
 
     plan: Plan
     secret_file: Path
-    bootstrap: str
     report: Report = field(default_factory=Report)
     running: list[Process] = field(default_factory=list)
     died_at: dict[str, float] = field(default_factory=dict)  # by URL, on the loop's clock
 
     async def start(self) -> None:
-        """One more instance; ends when it has registered itself."""
+        """One more instance, which joins through those that run; ends when it has registered."""
         command = [sys.executable, "-m", "examples.service_discovery", "serve", NAME]
         command += ["--secret-file", str(self.secret_file), "--network", NETWORK]
-        command += ["--bootstrap", self.bootstrap, "--lease", str(self.plan.lease_s)]
+        command += ["--lease", str(self.plan.lease_s)]
+        for one in self.running:
+            command += ["--bootstrap", one.invite]
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
-        url = ""
+        line = b""
         try:
             async with asyncio.timeout(START_S):
-                url = (await process.stdout.readline()).decode().partition("\t")[0]
+                line = await process.stdout.readline()
         finally:
-            if not url:
+            if not line:
                 process.kill()
                 await process.wait()
-        if not url:
+        if not line:
             raise SetupError("an instance could not be started; what it said stands above")
+        url, invite = line.decode().split()
         self.report.started += 1
         self.died_at.pop(url, None)  # its port was that of a dead one
-        self.running.append(Process(url, process))
+        self.running.append(Process(url, invite, process))
 
     async def kill(self, victim: Process) -> None:
         """SIGKILL: it withdraws nothing, and says goodbye to nobody."""
@@ -149,11 +152,8 @@ async def demonstrate(plan: Plan, *, say: Callable[[str], None]) -> Report:
     """
     rng, clock = random.Random(plan.seed), asyncio.get_running_loop().time  # noqa: S311 - no secret
     times_s: list[float] = []
-    async with house(plan) as (place, node, resolver):
-        say(f"starting {plan.instances} instances")
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(plan.instances):
-                tasks.create_task(place.start())
+    say(f"starting {plan.instances} instances")
+    async with house(plan) as place, client_of(place) as (node, resolver):
         if not await resolver.has_instance(within_s=START_S):
             raise NoInstance(NAME, tried=0)
         say(f"killing one about every {plan.kill_every_s:g} s, for {plan.lasts_s:g} s")
@@ -172,22 +172,35 @@ async def demonstrate(plan: Plan, *, say: Callable[[str], None]) -> Report:
 
 
 @asynccontextmanager
-async def house(plan: Plan) -> AsyncIterator[tuple[House, Node, Resolver]]:
-    """A network with a secret of its own, and a client in it."""
-    async with AsyncExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory())
+async def house(plan: Plan) -> AsyncIterator[House]:
+    """A network with a secret of its own, and instances that run; none does afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
         secret_file = Path(folder) / "secret"
         secret_file.touch(mode=0o600)
         secret_file.write_text(random.SystemRandom().randbytes(32).hex())
-        joining = Joining(read_network(secret_file, name=NETWORK))
-        node = await stack.enter_async_context(joining.member())
-        tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        place = House(plan, secret_file)
+        try:
+            await place.start()
+            async with asyncio.TaskGroup() as starting:
+                for _ in range(plan.instances - 1):
+                    starting.create_task(place.start())
+            yield place
+        finally:
+            await place.end()
+
+
+@asynccontextmanager
+async def client_of(place: House) -> AsyncIterator[tuple[Node, Resolver]]:
+    """A node that keeps nothing for anybody: what it knows is from those who may be killed."""
+    network = read_network(place.secret_file, name=NETWORK)
+    joining = Joining(network, tuple(one.invite for one in place.running))
+    async with joining.guest() as node, asyncio.TaskGroup() as tasks:
         resolver = Resolver(node, NAME)
         following = tasks.create_task(resolver.follow())
-        stack.callback(following.cancel)
-        place = House(plan, secret_file, str(node.invite))
-        stack.push_async_callback(place.end)
-        yield place, node, resolver
+        try:
+            yield node, resolver
+        finally:
+            following.cancel()
 
 
 async def _kill_some(place: House, rng: random.Random, *, until: float) -> None:
