@@ -20,6 +20,9 @@ from kademlia_node.core.invite import parse_invite
 from kademlia_node.core.network import Network
 from kademlia_node.daemon.folder import default_folder, parse_secret, read_private
 from kademlia_node.errors import NoDaemon, SetupError
+from kademlia_node.node.arguments import COUNT_MAX
+from kademlia_node.settings import EXPIRY_DEFAULT_S, TOMBSTONE_S
+from kademlia_node.store.base import TTL_MIN_S
 
 ENVIRONMENT: Final = "KADEMLIA_NODE_"
 SECRET_VARIABLE: Final = ENVIRONMENT + "SECRET"
@@ -92,6 +95,32 @@ network_options = grouped(
     option(
         "--puzzle-bits", type=click.IntRange(0, 32), help="Work behind a node ID, open networks."
     ),
+)
+
+
+def _ttl_option(*, meaning: str) -> Callable[[Command], Command]:
+    """For how long a record lives; a daemon whose own minimum is longer refuses what is less."""
+    seconds = click.IntRange(TTL_MIN_S, EXPIRY_DEFAULT_S)
+    return click.option("--ttl", "ttl_s", type=seconds, metavar="SECONDS", help=meaning)
+
+
+writing_options = grouped(
+    click.option(
+        "--acks",
+        type=click.IntRange(1, COUNT_MAX),
+        metavar="N",
+        help="Be done when N nodes have it; a daemon then goes on with the others. If fewer take"
+        " it: exit code 1 and no key, though those have it and a daemon renews it; --json shows"
+        " who.",
+    ),
+    _ttl_option(
+        meaning="How long it is there once its daemon has died; a daemon renews it at half of that."
+        f"  [default: {EXPIRY_DEFAULT_S}]"
+    ),
+)
+withdrawal_ttl_option = _ttl_option(
+    meaning="How long the tombstone lasts, at least as long as what it deletes; what is written"
+    f" there next lasts no less.  [default: {TOMBSTONE_S}]"
 )
 
 

@@ -22,6 +22,8 @@ from kademlia_node.cli.options import (
     in_json,
     reaches_a_node,
     read_by,
+    withdrawal_ttl_option,
+    writing_options,
 )
 from kademlia_node.core.invite import key_text, parse_invite
 from kademlia_node.core.key import Kind
@@ -54,13 +56,6 @@ def parse_name(text: str) -> str:
 NAME = read_by(parse_name)
 
 own_option = click.option("--own", is_flag=True, help="As this node, also in a private network.")
-acks_option = click.option(
-    "--acks",
-    type=click.IntRange(1, COUNT_MAX),
-    metavar="N",
-    help="Be done when N nodes have it; a daemon then goes on with the others. If fewer take it:"
-    " exit code 1 and no key, though those have it and a daemon renews it; --json shows who.",
-)
 
 
 # --- About the node -------------------------------------------------------------------------------
@@ -113,11 +108,11 @@ def identify(folder: Path, control: Path | None, *, as_json: bool) -> None:
 @click.command()
 @click.argument("file", type=click.File("rb"), required=False)
 @click.option("--text", help="Store this text instead of a file.")
-@acks_option
+@writing_options
 @reaches_a_node
 @in_json
 def put(
-    access: Access, *, file: IO[bytes] | None, text: str | None, acks: int | None, as_json: bool
+    access: Access, *, file: IO[bytes] | None, text: str | None, as_json: bool, **how: int | None
 ) -> None:
     """Store FILE under its hash and print its key.
 
@@ -129,7 +124,7 @@ def put(
         value = _bounded(file)
     else:
         raise click.UsageError("give either FILE or --text")
-    _show_write(access.ask(lambda verbs: verbs.put(value, acks=acks)), as_json=as_json)
+    _show_write(access.ask(lambda verbs: verbs.put(value, **how)), as_json=as_json)
 
 
 @click.command("set")
@@ -141,7 +136,7 @@ def put(
     type=click.IntRange(0, 2**64 - 1),
     help="Only if the current version has this number; 0: if there is none.",
 )
-@acks_option
+@writing_options
 @reaches_a_node
 @in_json
 def set_name(
@@ -151,8 +146,8 @@ def set_name(
     value: str,
     own: bool,
     expect_seq: int | None,
-    acks: int | None,
     as_json: bool,
+    **how: int | None,
 ) -> None:
     """Set NAME to VALUE.
 
@@ -160,7 +155,7 @@ def set_name(
     """
     content = _value(value)
     receipt = access.ask(
-        lambda verbs: verbs.set(name, content, own=own, expect_seq=expect_seq, acks=acks),
+        lambda verbs: verbs.set(name, content, own=own, expect_seq=expect_seq, **how),
         as_self=own or access.names_are_ours,
     )
     _show_write(receipt, as_json=as_json)
@@ -229,11 +224,11 @@ def get(
 @click.argument("topic")
 @click.argument("value")
 @click.option("--slot", default="", help="Tells several entries of one author apart.")
-@acks_option
+@writing_options
 @reaches_a_node
 @in_json
 def announce(
-    access: Access, *, topic: str, value: str, slot: str, acks: int | None, as_json: bool
+    access: Access, *, topic: str, value: str, slot: str, as_json: bool, **how: int | None
 ) -> None:
     """Add VALUE to TOPIC as our entry.
 
@@ -241,7 +236,7 @@ def announce(
     """
     content = _value(value)
     receipt = access.ask(
-        lambda verbs: verbs.announce(topic, content, slot=slot, acks=acks), as_self=True
+        lambda verbs: verbs.announce(topic, content, slot=slot, **how), as_self=True
     )
     _show_write(receipt, as_json=as_json)
 
@@ -315,11 +310,13 @@ def watch(
 @click.option("--topic", help="Withdraw our entry of this topic instead of a name.")
 @click.option("--slot", default="", help="Which of our entries of the topic.")
 @own_option
+@withdrawal_ttl_option
 @reaches_a_node
 @in_json
 def withdraw(
-    access: Access, *, name: str | None, topic: str | None, slot: str, own: bool, as_json: bool
-) -> None:
+    access: Access, *, name: str | None, topic: str | None, slot: str, own: bool,
+    ttl_s: int | None, as_json: bool,
+) -> None:  # fmt: skip
     """Delete NAME, or our entry of a topic.
 
     A signed tombstone takes its place, wherever it is stored.
@@ -327,9 +324,9 @@ def withdraw(
 
     async def delete(verbs: Verbs) -> Json:
         if topic is not None:
-            return await verbs.withdraw_entry(topic, slot=slot)
+            return await verbs.withdraw_entry(topic, slot=slot, ttl_s=ttl_s)
         assert name is not None
-        return await verbs.withdraw_name(name, own=own)
+        return await verbs.withdraw_name(name, own=own, ttl_s=ttl_s)
 
     if (name is None) == (topic is None):
         raise click.UsageError("give either NAME or --topic")

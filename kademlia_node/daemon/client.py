@@ -69,9 +69,9 @@ class ControlClient:
         peers: list[Json] = await self._request("GET", "peers")
         return peers
 
-    async def put(self, value: bytes, *, acks: int | None = None) -> Json:
+    async def put(self, value: bytes, *, acks: int | None = None, ttl_s: int | None = None) -> Json:
         """See `Verbs`."""
-        return await self._call("POST", "blobs", query={"acks": acks}, body=value)
+        return await self._call("POST", "blobs", query={"acks": acks, "ttl_s": ttl_s}, body=value)
 
     async def get_blob(self, key: str) -> Json:
         """See `Verbs`."""
@@ -94,9 +94,10 @@ class ControlClient:
         own: bool = False,
         expect_seq: int | None = None,
         acks: int | None = None,
+        ttl_s: int | None = None,
     ) -> Json:
         """See `Verbs`."""
-        query = {"own": int(own), "expect_seq": expect_seq, "acks": acks}
+        query = {"own": int(own), "expect_seq": expect_seq, "acks": acks, "ttl_s": ttl_s}
         return await self._call("PUT", "names", name, query=query, body=value)
 
     async def get_name(
@@ -107,10 +108,16 @@ class ControlClient:
         return await self._call("GET", "names", name, query=query)
 
     async def announce(
-        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        slot: str = "",
+        acks: int | None = None,
+        ttl_s: int | None = None,
     ) -> Json:
         """See `Verbs`."""
-        query = {"slot": slot, "acks": acks}
+        query = {"slot": slot, "acks": acks, "ttl_s": ttl_s}
         return await self._call("POST", "topics", topic, query=query, body=value)
 
     async def find(self, topic: str) -> AsyncIterator[Json]:
@@ -131,13 +138,17 @@ class ControlClient:
         async for change in self._lines("watch", "names", name, query=query, timeout=PATIENT):
             yield change
 
-    async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
+    async def withdraw_name(
+        self, name: str, *, own: bool = False, ttl_s: int | None = None
+    ) -> Json:
         """See `Verbs`."""
-        return await self._call("DELETE", "names", name, query={"own": int(own)})
+        query = {"own": int(own), "ttl_s": ttl_s}
+        return await self._call("DELETE", "names", name, query=query)
 
-    async def withdraw_entry(self, topic: str, *, slot: str = "") -> Json:
+    async def withdraw_entry(self, topic: str, *, slot: str = "", ttl_s: int | None = None) -> Json:
         """See `Verbs`."""
-        return await self._call("DELETE", "topics", topic, query={"slot": slot})
+        query = {"slot": slot, "ttl_s": ttl_s}
+        return await self._call("DELETE", "topics", topic, query=query)
 
     async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
         """See `Verbs`."""

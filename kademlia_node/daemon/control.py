@@ -180,7 +180,7 @@ class Control:
     # --- Blobs and names --------------------------------------------------------------------------
 
     async def _put(self, request: web.Request) -> web.Response:
-        receipt = await self._verbs.put(await request.read(), acks=_number(request, "acks"))
+        receipt = await self._verbs.put(await request.read(), **_how(request))
         return web.json_response(receipt)
 
     async def _get_blob(self, request: web.Request) -> web.Response:
@@ -198,7 +198,7 @@ class Control:
             await request.read(),
             own=_flag(request, "own"),
             expect_seq=_number(request, "expect_seq"),
-            acks=_number(request, "acks"),
+            **_how(request),
         )
         return web.json_response(receipt)
 
@@ -213,7 +213,9 @@ class Control:
 
     async def _withdraw_name(self, request: web.Request) -> web.Response:
         name = request.match_info["name"]
-        receipt = await self._verbs.withdraw_name(name, own=_flag(request, "own"))
+        receipt = await self._verbs.withdraw_name(
+            name, own=_flag(request, "own"), ttl_s=_number(request, "ttl_s")
+        )
         return web.json_response(receipt)
 
     # --- Topics -----------------------------------------------------------------------------------
@@ -223,7 +225,7 @@ class Control:
             request.match_info["topic"],
             await request.read(),
             slot=request.query.get("slot", ""),
-            acks=_number(request, "acks"),
+            **_how(request),
         )
         return web.json_response(receipt)
 
@@ -232,7 +234,8 @@ class Control:
 
     async def _withdraw_entry(self, request: web.Request) -> web.Response:
         topic, slot = request.match_info["topic"], request.query.get("slot", "")
-        return web.json_response(await self._verbs.withdraw_entry(topic, slot=slot))
+        ttl_s = _number(request, "ttl_s")
+        return web.json_response(await self._verbs.withdraw_entry(topic, slot=slot, ttl_s=ttl_s))
 
     # --- Contents ---------------------------------------------------------------------------------
 
@@ -333,6 +336,11 @@ def _flag(request: web.Request, name: str) -> bool:
     if text not in {"0", "1"}:
         raise ValueError(f"{name} is 0 or 1")
     return text == "1"
+
+
+def _how(request: web.Request) -> dict[str, int | None]:
+    """What every write takes."""
+    return {name: _number(request, name) for name in ("acks", "ttl_s")}
 
 
 def _number(request: web.Request, name: str) -> int | None:

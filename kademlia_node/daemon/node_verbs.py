@@ -73,9 +73,9 @@ class NodeVerbs:
         nearest_first = sorted(self._node.contacts(), key=lambda contact: contact.point ^ own)
         return [contact_view(contact) for contact in nearest_first]
 
-    async def put(self, value: bytes, *, acks: int | None = None) -> Json:
+    async def put(self, value: bytes, *, acks: int | None = None, ttl_s: int | None = None) -> Json:
         """See `Verbs`."""
-        return receipt_view(await self._node.put(value, acks=acks))
+        return receipt_view(await self._node.put(value, acks=acks, ttl_s=ttl_s))
 
     async def get_blob(self, key: str) -> Json:
         """See `Verbs`."""
@@ -98,10 +98,13 @@ class NodeVerbs:
         own: bool = False,
         expect_seq: int | None = None,
         acks: int | None = None,
+        ttl_s: int | None = None,
     ) -> Json:
         """See `Verbs`."""
         return receipt_view(
-            await self._node.set(name, value, own=own, expect_seq=expect_seq, acks=acks)
+            await self._node.set(
+                name, value, own=own, expect_seq=expect_seq, acks=acks, ttl_s=ttl_s
+            )
         )
 
     async def get_name(
@@ -111,10 +114,18 @@ class NodeVerbs:
         return await self._read(name, author=author, own=own, reads=reads)
 
     async def announce(
-        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        slot: str = "",
+        acks: int | None = None,
+        ttl_s: int | None = None,
     ) -> Json:
         """See `Verbs`."""
-        return receipt_view(await self._node.announce(topic, value, slot=slot, acks=acks))
+        return receipt_view(
+            await self._node.announce(topic, value, slot=slot, acks=acks, ttl_s=ttl_s)
+        )
 
     async def find(self, topic: str) -> AsyncIterator[Json]:
         """See `Verbs`."""
@@ -181,13 +192,15 @@ class NodeVerbs:
         async for view in _changes(self._node.watch(name=name, author=author, own=own)):
             yield view
 
-    async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
+    async def withdraw_name(
+        self, name: str, *, own: bool = False, ttl_s: int | None = None
+    ) -> Json:
         """See `Verbs`."""
-        return receipt_view(await self._node.withdraw(name, own=own))
+        return receipt_view(await self._node.withdraw(name, own=own, ttl_s=ttl_s))
 
-    async def withdraw_entry(self, topic: str, *, slot: str = "") -> Json:
+    async def withdraw_entry(self, topic: str, *, slot: str = "", ttl_s: int | None = None) -> Json:
         """See `Verbs`."""
-        return receipt_view(await self._node.withdraw(topic=topic, slot=slot))
+        return receipt_view(await self._node.withdraw(topic=topic, slot=slot, ttl_s=ttl_s))
 
     async def ping(self, peer: str) -> Json:
         """See `Verbs`."""

@@ -27,8 +27,8 @@ class Verbs(Protocol):
         """Everyone in the routing table, nearest first."""
         ...
 
-    async def put(self, value: bytes, *, acks: int | None = None) -> Json:
-        """Store a blob; a receipt."""
+    async def put(self, value: bytes, *, acks: int | None = None, ttl_s: int | None = None) -> Json:
+        """Store a blob; a receipt. `acks` and `ttl_s`, here and below, are those of `Node`."""
         ...
 
     async def get_blob(self, key: str) -> Json:
@@ -51,6 +51,7 @@ class Verbs(Protocol):
         own: bool = False,
         expect_seq: int | None = None,
         acks: int | None = None,
+        ttl_s: int | None = None,
     ) -> Json:
         """Set a named value; a receipt."""
         ...
@@ -62,7 +63,13 @@ class Verbs(Protocol):
         ...
 
     async def announce(
-        self, topic: str, value: bytes, *, slot: str = "", acks: int | None = None
+        self,
+        topic: str,
+        value: bytes,
+        *,
+        slot: str = "",
+        acks: int | None = None,
+        ttl_s: int | None = None,
     ) -> Json:
         """Add our entry to a topic; a receipt."""
         ...
@@ -114,11 +121,13 @@ class Verbs(Protocol):
         """A named value and its changes, until the node stops; `author` as for `get_name`."""
         ...
 
-    async def withdraw_name(self, name: str, *, own: bool = False) -> Json:
+    async def withdraw_name(
+        self, name: str, *, own: bool = False, ttl_s: int | None = None
+    ) -> Json:
         """Delete a named value; a receipt."""
         ...
 
-    async def withdraw_entry(self, topic: str, *, slot: str = "") -> Json:
+    async def withdraw_entry(self, topic: str, *, slot: str = "", ttl_s: int | None = None) -> Json:
         """Delete our entry of a topic; a receipt."""
         ...
 

@@ -17,15 +17,21 @@ class Background:
 
     def __init__(self) -> None:
         self._tasks: asyncio.TaskGroup | None = None
+        self._begun = asyncio.Event()
 
     async def run(self) -> None:
         """Hold the tasks, until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
+            self._begun.set()
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
                 self._tasks = None
+
+    async def begun(self) -> None:
+        """Wait until there is somebody to hold the tasks."""
+        await self._begun.wait()
 
     def start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None] | None:
         """Do this from now on; a node that has stopped does nothing, and returns None.
@@ -35,7 +41,9 @@ class Background:
         if self._tasks is None:
             work.close()
             return None
-        return self._tasks.create_task(self._do(work))
+        task = self._tasks.create_task(self._do(work))
+        task.add_done_callback(lambda _: work.close())  # it may be cancelled before it begins
+        return task
 
     async def _do(self, work: Coroutine[None, None, None]) -> None:
         try:

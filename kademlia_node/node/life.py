@@ -163,6 +163,7 @@ class Life:
     async def _join(self, parts: Parts) -> None:
         parts.reach.begin()
         try:
+            await parts.state.background.begun()  # else the first verb may find nobody behind it
             await parts.joiner.join()
         except BaseException:
             await self.stop()

@@ -173,7 +173,7 @@ class Server:
             return
         self._serving[who] += 1
         task = self._tasks.create_task(self._answer(answering, reply))
-        task.add_done_callback(lambda _: self._on_served(who))
+        task.add_done_callback(lambda _: self._on_served(who, answering))
 
     async def _answer(self, answering: Coroutine[None, None, Response], reply: Reply) -> None:
         """A store that fails is the operator's to mend; no request ends the node."""
@@ -185,7 +185,8 @@ class Server:
             self._state.counts["serving_failed"] += 1
             reply(Refused(ErrorCode.BUSY, "something is wrong here"))
 
-    def _on_served(self, who: bytes) -> None:
+    def _on_served(self, who: bytes, answering: Coroutine[None, None, Response]) -> None:
+        answering.close()  # if the node stopped first, it has not even begun
         self._serving[who] -= 1
         if not self._serving[who]:
             del self._serving[who]

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -64,6 +66,19 @@ async def test_a_write_is_done_when_so_many_have_it(two: Two, way: tuple[str, ..
     for verb in (["put", "--text", "x"], ["set", "n", "v"], ["announce", "t", "v"]):
         assert len((await in_json(*verb, "--acks", "2", *way))["replicas"]) == 2
     assert await done("get", "n", "--reads", "2", *way) == "v"
+
+
+async def test_a_write_tells_how_long_it_is_to_live(two: Two, way: tuple[str, ...]) -> None:
+    def lives_s(receipt: Any) -> float:
+        return float(receipt["expires"] - time.time())
+
+    for verb in (["put", "--text", "x"], ["set", "n", "v"], ["announce", "t", "v"]):
+        assert 590 < lives_s(await in_json(*verb, "--ttl", "600", *way)) <= 600
+    for place in (["n"], ["--topic", "t"]):
+        assert 290 < lives_s(await in_json("withdraw", *place, "--ttl", "300", *way)) <= 600
+    if way == two.b:
+        kept = [json.loads(line) for line in (await done("published", "--json", *way)).splitlines()]
+        assert [one["ttl_s"] for one in kept if one["kind"] == "blob"] == [600]
 
 
 async def test_a_reader_chooses_how_many_holders_must_agree(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -108,6 +109,18 @@ async def test_what_nobody_takes_is_503_with_the_receipt(tmp_path: Path) -> None
     assert (status, view["error"], view["receipt"]["replicas"]) == (503, "NotStored", [])
 
 
+async def test_what_is_written_for_a_short_time_is_kept_alive_for_that(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        for method, path in WRITES:
+            _, receipt = await client.ask(method, f"{path}?ttl_s=600", data=b"x")
+            assert 590 < receipt["expires"] - time.time() <= 600
+        _, lines = await client.get("/v1/publications")
+        assert [json.loads(line)["ttl_s"] for line in lines.splitlines()] == [600] * 3
+        for path in ("/v1/names/n", "/v1/topics/t"):
+            _, receipt = await client.ask("DELETE", f"{path}?ttl_s=600")
+            assert receipt["expires"] - time.time() <= 600
+
+
 async def test_what_too_few_take_is_503_with_the_receipt(tmp_path: Path) -> None:
     async with lone(tmp_path) as client:
         for method, path in WRITES:
@@ -171,6 +184,11 @@ async def test_a_value_too_large_is_413_whatever_its_size(tmp_path: Path) -> Non
         ("PUT", "/v1/names/n?acks=61", b"v"),
         ("POST", "/v1/topics/t?acks=x", b"v"),
         ("POST", f"/v1/blobs?acks={'1' * 5000}", b"v"),
+        ("POST", "/v1/blobs?ttl_s=239", b"v"),
+        ("PUT", "/v1/names/n?ttl_s=172801", b"v"),
+        ("POST", "/v1/topics/t?ttl_s=600.0", b"v"),
+        ("DELETE", "/v1/names/n?ttl_s=1", b""),
+        ("DELETE", "/v1/topics/t?ttl_s=x", b""),
         ("GET", "/v1/names/n?reads=0", b""),
         ("GET", "/v1/names/n?reads=", b""),
         ("DELETE", "/v1/blobs/colour", b""),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import Callable
 from dataclasses import replace
 from random import Random
@@ -618,6 +619,38 @@ async def test_a_node_that_does_not_run_is_busy() -> None:
         running.cancel()
         await asyncio.wait([running])
         assert await ask() == busy
+
+
+async def test_what_a_node_had_no_time_to_begin_before_it_stopped_is_dropped_in_silence() -> None:
+    """Else Python warns of a coroutine that was never awaited."""
+    async with Neighbourhood() as here:
+        stranger = await here.stranger()
+        state = make_state(
+            here.new_identity(),
+            network=OPEN,
+            settings=Settings(),
+            rng=Random(1),
+            wall=here.sim.wall,
+            store=None,
+            content=None,
+            listener=stranger,
+        )
+        server = assemble(state, server=True, bootstrap=[], memory=Memory(), link=None).server
+        asker = Asker(stranger.contact, server=False, confirmed=True)
+        begun: list[Response] = []
+
+        async def work() -> None:
+            begun.append(Pong())
+
+        running = [asyncio.create_task(one.run()) for one in (server, state.background)]
+        await asyncio.sleep(0)
+        for task in running:
+            task.cancel()
+        server.serve(asker, FindValue(TARGET), begun.append)
+        state.background.start(work())
+        await asyncio.wait(running)
+        gc.collect()
+        assert begun == []
 
 
 class BrokenStore(MemoryStore):

@@ -163,6 +163,15 @@ async def test_several_may_watch_the_same_from_one_node() -> None:
         assert first.values == second.values == [b"rain"]
 
 
+async def test_the_first_node_of_a_network_may_watch_as_soon_as_it_has_started() -> None:
+    async with Neighbourhood() as here:
+        node = await here.start()
+        async with aclosing(node.watch(TOPIC)) as changes:
+            first = asyncio.create_task(anext(changes))
+            await node.announce(TOPIC, b"rain")
+            assert (await first).value == b"rain"
+
+
 async def test_watching_ends_with_the_node() -> None:
     async with Swarm(nodes=6, seed=2, network=PRIVATE) as swarm:
         node = swarm.nodes[2]

@@ -1,0 +1,153 @@
+"""What the README of service_discovery tells people to type, typed; and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import aiohttp
+import pytest
+from click.testing import CliRunner
+
+from examples.service_discovery import web
+from examples.service_discovery.cli import main
+from examples.service_discovery.resolving import Unreachable
+from examples.service_discovery.station import read_network
+from kademlia_node import SetupError
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "examples" / "service_discovery" / "README.md").read_text("utf-8")
+
+
+@pytest.mark.net
+def test_the_commands_of_the_readme_run_and_so_does_the_demonstration(tmp_path: Path) -> None:
+    (session,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    shell = subprocess.Popen(
+        ["bash", "-euc", session + "wait"],
+        cwd=ROOT,
+        env={**os.environ, "PATH": path, "work": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        text=True,
+    )
+    try:
+        stdout, stderr = shell.communicate(timeout=180)
+    except subprocess.TimeoutExpired:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.communicate()
+        raise
+    assert shell.returncode == 0, stderr
+    a, b = ((tmp_path / name).read_text().split("\t")[0] for name in "ab")
+    lines = stdout.splitlines()
+    listed = [json.loads(line) for line in lines if line.startswith("{")]
+    assert {one["url"] for one in listed} == {a, b}
+    answers = [line for line in lines if line.startswith("greeter at ")]
+    assert set(answers[:6] + answers[7:]) <= {f"greeter at {url}" for url in (a, b)}
+    assert answers[6] == f"greeter at {b}"  # called by its other name
+    assert answers[7:] == [f"greeter at {a}"] * 6
+    assert f"{b} is not healthy: withdrawn" in stderr
+    assert "no instance of other" in stderr
+    assert "Traceback" not in stderr
+    sums = dict(re.findall(r"^ *(\w.*?)  +(\d+)$", stdout, re.MULTILINE))
+    assert int(sums["instances killed"]) >= 1
+    assert int(sums["instances started"]) >= 3
+    assert int(sums["answered by the first instance asked"]) > 50
+    assert (sums["failed because of discovery"], sums["failed after all were tried"]) == ("0", "0")
+
+
+@pytest.mark.net
+def test_the_program_of_the_readme_runs() -> None:
+    (program,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    ran = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, timeout=60
+    )
+    assert ran.stdout.startswith(b"greeter at http://127.0.0.1:")
+
+
+# --- HTTP -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.net
+async def test_a_service_answers_and_is_well_until_it_is_gone() -> None:
+    async with aiohttp.ClientSession() as session:
+        async with web.serving("greeter", host="127.0.0.1") as url:
+            assert await web.fetch(session, url) == f"greeter at {url}\n"
+            assert await web.is_well(session, url + web.HEALTH)
+            assert not await web.is_well(session, url + "/nothing")
+            assert "404" in await web.fetch(session, url + "/nothing")
+        assert not await web.is_well(session, url + web.HEALTH)
+        with pytest.raises(Unreachable, match=url):
+            await web.fetch(session, url)
+
+
+@pytest.mark.net
+@pytest.mark.parametrize("status", sorted(web.UNABLE))
+async def test_who_says_that_it_cannot_is_not_asked_for_more(status: int) -> None:
+    async def refuse(_: aiohttp.web.Request) -> aiohttp.web.Response:
+        return aiohttp.web.Response(status=status)
+
+    app = aiohttp.web.Application()
+    app.add_routes([aiohttp.web.get("/", refuse)])
+    runner = aiohttp.web.AppRunner(app)
+    await runner.setup()
+    try:
+        await aiohttp.web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(Unreachable, match=str(status)):
+                await web.fetch(session, url)
+    finally:
+        await runner.cleanup()
+
+
+# --- Refused --------------------------------------------------------------------------------------
+
+
+def secret_in(folder: Path, *, text: str = "5e" * 32, mode: int = 0o600) -> Path:
+    secret = folder / "secret"
+    secret.write_text(text)
+    secret.chmod(mode)
+    return secret
+
+
+@pytest.mark.net
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["list", "x"], 2, "give a --bootstrap"),
+        (["list", "x", "--bootstrap", "nowhere"], 2, "HOST:PORT"),
+        (["register", "x", "ftp://h"], 2, "no URL of HTTP"),
+        (["serve", "x", "--lease", "241"], 2, "--lease"),
+        (["serve", "x", "--host", "no address"], 2, ""),
+    ],
+)
+def test_what_cannot_be_done_ends_in_one_line(
+    tmp_path: Path, words: list[str], code: int, said: str
+) -> None:
+    ended = CliRunner().invoke(main, [*words, "--secret-file", str(secret_in(tmp_path))])
+    assert isinstance(ended.exception, SystemExit), ended.exception
+    assert (ended.exit_code, ended.stdout) == (code, "")
+    assert said in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [
+        ("5e" * 32, 0o644, "chmod 600"),
+        ("5e" * 31, 0o600, "no secret"),
+        ("no" * 32, 0o600, "no secret"),
+        ("ü" * 64, 0o600, "cannot read"),
+    ],
+)
+def test_what_is_no_secret_is_refused(tmp_path: Path, text: str, mode: int, said: str) -> None:
+    with pytest.raises(SetupError, match=said):
+        read_network(secret_in(tmp_path, text=text, mode=mode), name="n")
+    with pytest.raises(SetupError, match="cannot read"):
+        read_network(tmp_path / "none", name="n")
