@@ -54,7 +54,7 @@ class Rare(Enum):
     STORER_REPLACED = "a node that was to store something did not, and another one was asked"
     WRITTEN_AGAIN = "a later version was in the way, and a still later one was written"
     SEQ_CONFLICT = "a write expected another version than the one that is stored"
-    REPLICAS_CHANGED = "those who held a record when it was last written no longer suffice"
+    REPLICAS_CHANGED = "those who took what was last written under a key no longer suffice"
     SHORT_OF_COPIES = "some who were to take a record were silent: it is handed out again soon"
     RENEWAL_CUT_OFF = "nobody could be heard when a record was to be renewed"
     OUTLIVED = "an earlier version expires later than what is renewed, which has to outlive it"
