@@ -19,6 +19,7 @@ from contextlib import aclosing
 from typing import Final
 
 from kademlia_node.core.contact import Contact
+from kademlia_node.core.digest import NOTHING
 from kademlia_node.core.feed import Change, Feed, Spot
 from kademlia_node.core.key import Key
 from kademlia_node.core.manifest import Piece
@@ -105,7 +106,7 @@ class Watch:
         self._holders: dict[Contact, bytes] = {}  # who tells us, and the digest of what it holds
         self._settled: set[bytes] = set()  # digests of holders that a reading has dealt with
         self._pulls = 0
-        self._read_at = -math.inf
+        self._read_at = self._asked_at = -math.inf
         self._news, self._wake = asyncio.Event(), asyncio.Event()
         self._is_over = False
 
@@ -148,7 +149,7 @@ class Watch:
 
     def on_news(self, teller: Contact | None, header: Header, value: bytes | None) -> None:
         """A record that verifies, told by a peer or (None) filed here; a long value is fetched."""
-        if self._spot not in (None, (header.author, header.slot)) or self._feed.knows(header):
+        if self._spot not in (None, (header.author, header.slot)) or not self._feed.wants(header):
             return
         if value is not None:
             self._take(header, value)
@@ -206,8 +207,11 @@ class Watch:
         self._holders = {holder: self._holders.get(holder, b"") for holder in chosen}
 
     async def _ask_to_tell(self) -> bool:
-        """Begin or renew it with everyone who is to tell us; whether one of them does not."""
-        asked = list(self._holders)
+        """Begin or renew it with everyone who is to tell us; whether one of them does not.
+
+        Who has no room for one more tells at least what it holds.
+        """
+        asked, self._asked_at = list(self._holders), self._state.loop.time()
 
         async def ask(holder: Contact) -> None:
             try:
@@ -216,7 +220,7 @@ class Watch:
                 self._holders.pop(holder, None)
             else:
                 assert isinstance(answer, Watching), "the exchange lets nothing else through"
-                if answer.lease_s:
+                if answer.lease_s or answer.versions != NOTHING:
                     self._holders[holder] = answer.versions
                 else:
                     self._holders.pop(holder, None)
@@ -227,10 +231,18 @@ class Watch:
         return len(self._holders) < len(asked)
 
     def _is_behind(self) -> bool:
-        """Whether somebody holds what we do not know, or something is about to expire."""
-        if self._read_at == -math.inf or self._feed.has_missed or self._has_expiring():
+        """Whether somebody holds what we do not know, or something is about to expire.
+
+        With more entries than we remember that is always so.
+        """
+        feed, every_s = self._feed, self._state.settings.watch_crowded_s
+        if self._read_at == -math.inf or (feed.has_missed and feed.next_due() is None):
             return True
-        return bool({*self._holders.values()} - {self._feed.versions()} - self._settled)
+        if feed.is_crowded:
+            return self._state.loop.time() >= self._read_at + every_s
+        if self._has_expiring():
+            return True
+        return bool({*self._holders.values()} - {feed.versions()} - self._settled)
 
     def _has_expiring(self) -> bool:
         """Perhaps it was renewed, and nobody has told us."""
@@ -238,7 +250,7 @@ class Watch:
         return expiry is not None and expiry <= self._state.wall()
 
     async def _read_all(self) -> None:
-        self._feed.has_missed = False
+        self._feed.has_missed = self._feed.is_crowded = False
         self._read_at = self._state.loop.time()
         self._settled = {*self._holders.values()}
         self._state.counts["watch_reads"] += 1
@@ -250,7 +262,8 @@ class Watch:
     async def _rest(self, *, until: float) -> None:
         """Sleep until then; or until an entry expires or something was missed, but a while."""
         settings, now = self._state.settings, self._state.loop.time()
-        not_before = self._read_at + settings.watch_retry_s
+        last_at = self._asked_at if self._feed.is_crowded else self._read_at
+        not_before = last_at + settings.watch_retry_s
         expiry = self._feed.next_expiry()
         if expiry is not None:
             until = min(until, max(now + expiry + GRACE_S - self._state.wall(), not_before))

@@ -26,6 +26,7 @@ from kademlia_node.core.message import (
 )
 from kademlia_node.errors import NotRunning
 from kademlia_node.node.node import Node
+from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm
 from tests.node.network import HOUR, PRIVATE, Neighbourhood, commons_entry
 
@@ -217,6 +218,43 @@ async def test_changes_are_heard_though_all_who_first_told_of_them_are_gone() ->
             await asyncio.sleep(3)
             assert watched.values[-1] == b"sun"
             assert await count(watcher, "watch_reads") == reads
+
+
+async def test_of_a_topic_with_too_many_entries_some_are_told_and_it_is_seldom_read() -> None:
+    async with Neighbourhood(settings=Settings(watch_entries_max=3)) as here:
+        nodes = await here.grow(4)
+        author = nodes[1]
+        for slot in "abcde":
+            await author.announce(TOPIC, slot.encode(), slot=slot, ttl_s=1200)
+        async with watching(nodes[0]) as watched:
+            slots = [change.slot.decode() for change in watched.changes]
+            assert len(slots) == 3
+            await asyncio.sleep(HOUR / 2)
+            await author.announce(TOPIC, b"news", slot=slots[0], ttl_s=240)
+            await author.announce(TOPIC, b"one more", slot="f", ttl_s=3600)
+            await author.withdraw(topic=TOPIC, slot=slots[1], ttl_s=240)
+            await asyncio.sleep(10)
+            assert watched.values[3:] == [b"news", None]
+            await asyncio.sleep(HOUR / 2 - 100)
+            assert await count(nodes[0], "watch_reads") == 1
+            await asyncio.sleep(200)
+            assert await count(nodes[0], "watch_reads") == 2
+            assert watched.changes[5].slot.decode() not in slots  # in the place of the withdrawn
+
+
+async def test_who_finds_no_room_among_the_watchers_asks_now_and_then() -> None:
+    async with Neighbourhood(settings=Settings(watchers_per_key_max=1)) as here:
+        nodes = await here.grow(4)
+        await nodes[0].announce(TOPIC, b"rain")
+        first, second = [await here.start(server=False) for _ in range(2)]
+        async with watching(first) as told, watching(second) as polling:
+            walked = await count(second, "datagrams_sent")
+            await nodes[0].announce(TOPIC, b"sun")
+            await asyncio.sleep(5)
+            assert (told.values[1:], polling.values[1:]) == ([b"sun"], [])
+            await asyncio.sleep(60)
+            assert polling.values[1:] == [b"sun"]
+            assert await count(second, "datagrams_sent") - walked < 30
 
 
 # --- Those who tell -------------------------------------------------------------------------------
