@@ -90,6 +90,20 @@ class Rare(Enum):
     PAGE_MADE_AGAIN = "a page of a topic was no longer at hand and was made again"
     PAGE_GONE = "a topic changed while it was being read: a page of it is no more"
 
+    # Watching
+    WATCHERS_FULL = "somebody wanted to watch a key, and we had no room for one more"
+    WATCHED_TOO_FAR = "somebody wanted to be told of a key that is not ours to keep"
+    NEWS_LEFT_OUT = "too much was under way to one who watches: something new was left out"
+    WATCHER_DROPPED = "one who watches was silent too often, and is told no more"
+    NEWS_UNWANTED = "a peer told us of news for which we had not asked it, or no longer"
+    TELLER_LOST = "one who was to tell us what becomes of a key was silent"
+    TOLD_BY_READING = "somebody had what we watch and nobody had told us of: it was read again"
+    LONG_NEWS_MISSED = (
+        "a new value was too long to be told, and not fetched at once: it was read later"
+    )
+    NEWS_MISSED = "more was new than we keep for one who watches: it was read later"
+    NEWS_SORTED = "a change was heard after a later one of its author, and told before it"
+
     # Life
     JOIN_FAILED = "nobody answered when we wanted to join: we knock again later"
     RECALLED = "we went on with the peers of an earlier run"

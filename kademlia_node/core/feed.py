@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from kademlia_node.core.digest import NOTHING, Versions
 from kademlia_node.core.record import Header
+from kademlia_node.rare import Rare, sometimes
 
 Spot = tuple[bytes, bytes]
 """(author, slot)."""
@@ -105,6 +106,7 @@ class Feed:
             return False
         is_new = (header.author, header.slot) not in self._latest
         if self._pending and self._pending_bytes + len(value) > self._bytes_max:
+            sometimes(Rare.NEWS_MISSED)
             self.has_missed = True
             return False
         self._remember(header)
@@ -129,6 +131,8 @@ class Feed:
         held: list[_Pending] = []
         for one in self._pending:
             is_ready = one.header.seq <= last.get(one.header.author, -1)
+            if is_ready and one.at > now:
+                sometimes(Rare.NEWS_SORTED)
             (ready if is_ready else held).append(one)
         self._pending = held
         self._pending_bytes = sum(len(one.value) for one in held)

@@ -32,6 +32,7 @@ from kademlia_node.node.pulling import pull
 from kademlia_node.node.receipt import Trace
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
+from kademlia_node.rare import Rare, sometimes
 
 Read = Callable[[], AsyncGenerator[Item, None]]
 """Reads what is under the key, whole and verified, tombstones included."""
@@ -60,6 +61,7 @@ class Watches:
         """A peer tells of a record; it is heard if it was asked to tell."""
         asked = [watch for watch in self._by_key.get(news.key, ()) if watch.has_asked(teller)]
         if not asked or news.header.kind is not asked[0].key.kind:
+            sometimes(Rare.NEWS_UNWANTED)
             return Notified(wanted=False)
         try:
             self._state.judge(news.key, news.header, news.value)
@@ -154,6 +156,7 @@ class Watch:
         if value is not None:
             self._take(header, value)
         elif teller is None or self._pulls >= self._state.settings.watch_pulls_max:
+            sometimes(Rare.LONG_NEWS_MISSED)
             self._feed.has_missed = True
             self._wake.set()
         else:
@@ -184,8 +187,8 @@ class Watch:
                 if clock() >= look_at:
                     await self._look()
                     look_at = clock() + settings.watch_look_s
-                if await self._ask_to_tell():
-                    look_at = min(look_at, clock() + settings.watch_retry_s)
+                look_in_s = await self._ask_to_tell()
+                look_at = min(look_at, clock() + look_in_s)
                 if self._is_behind():
                     await self._read_all()
                 self._ends += self._feed.expire(self._state.wall())
@@ -206,29 +209,32 @@ class Watch:
         chosen = state.choose_replicas(digest, found, crowd_size=crowd_size)
         self._holders = {holder: self._holders.get(holder, b"") for holder in chosen}
 
-    async def _ask_to_tell(self) -> bool:
-        """Begin or renew it with everyone who is to tell us; whether one of them does not.
+    async def _ask_to_tell(self) -> float:
+        """Begin or renew it with everyone who is to tell us; in how many seconds to look again.
 
         Who has no room for one more tells at least what it holds.
         """
-        asked, self._asked_at = list(self._holders), self._state.loop.time()
+        settings, self._asked_at = self._state.settings, self._state.loop.time()
+        look_in_s = [settings.watch_look_s]
 
         async def ask(holder: Contact) -> None:
             try:
                 answer = await self._state.exchange.ask(holder, WatchRequest(self.key.digest))
             except (NoAnswer, PeerRefused):
-                self._holders.pop(holder, None)
-            else:
-                assert isinstance(answer, Watching), "the exchange lets nothing else through"
-                if answer.lease_s or answer.versions != NOTHING:
-                    self._holders[holder] = answer.versions
-                else:
-                    self._holders.pop(holder, None)
+                sometimes(Rare.TELLER_LOST)
+                del self._holders[holder]
+                look_in_s.append(settings.watch_retry_s)
+                return
+            assert isinstance(answer, Watching), "the exchange lets nothing else through"
+            self._holders[holder] = answer.versions
+            if not answer.lease_s and answer.versions == NOTHING:
+                del self._holders[holder]
+                look_in_s.append(settings.watch_renew_s)
 
         async with asyncio.TaskGroup() as asking:
-            for holder in asked:
+            for holder in list(self._holders):
                 asking.create_task(ask(holder))
-        return len(self._holders) < len(asked)
+        return min(look_in_s)
 
     def _is_behind(self) -> bool:
         """Whether somebody holds what we do not know, or something is about to expire.
@@ -250,6 +256,8 @@ class Watch:
         return expiry is not None and expiry <= self._state.wall()
 
     async def _read_all(self) -> None:
+        if self._read_at > -math.inf:
+            sometimes(Rare.TOLD_BY_READING)
         self._feed.has_missed = self._feed.is_crowded = False
         self._read_at = self._state.loop.time()
         self._settled = {*self._holders.values()}
