@@ -237,9 +237,10 @@ class Watch:
         return min(look_in_s)
 
     def _is_behind(self) -> bool:
-        """Whether somebody holds what we do not know, or something is about to expire.
+        """Whether holders have what we do not know, or something is about to expire.
 
-        With more entries than we remember that is always so.
+        One that is alone with it lacks something as a rule: it is new, or no writer's choice. With
+        more entries than we remember all of them differ for ever.
         """
         feed, every_s = self._feed, self._state.settings.watch_crowded_s
         if self._read_at == -math.inf or (feed.has_missed and feed.next_due() is None):
@@ -248,7 +249,9 @@ class Watch:
             return self._state.loop.time() >= self._read_at + every_s
         if self._has_expiring():
             return True
-        return bool({*self._holders.values()} - {feed.versions()} - self._settled)
+        dealt_with = {feed.versions(), *self._settled}
+        differing = sum(digest not in dealt_with for digest in self._holders.values())
+        return differing > 0 and 2 * differing >= len(self._holders)
 
     def _has_expiring(self) -> bool:
         """Perhaps it was renewed, and nobody has told us."""

@@ -28,7 +28,7 @@ from kademlia_node.errors import NotRunning
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm
-from tests.node.network import HOUR, PRIVATE, Neighbourhood, commons_entry
+from tests.node.network import HOUR, PRIVATE, Neighbourhood, Puppet, commons_entry, nearest
 
 TOPIC = "weather"
 
@@ -336,6 +336,23 @@ async def test_a_liar_among_those_who_tell_has_a_key_read_now_and_then_and_no_mo
             await asyncio.sleep(10 * 60)
             assert watched.values == [b"rain"]
             assert await count(nodes[0], "watch_reads") <= 4  # each other digest is read once
+
+
+async def test_a_holder_that_is_alone_with_what_it_has_makes_nobody_read() -> None:
+    def answer(request: Request) -> Response | None:
+        return Watching(300, b"whatever") if isinstance(request, Watch) else None
+
+    async with Neighbourhood() as here:
+        nodes = await here.grow_puppets(5)
+        client = await here.start(server=False)
+        async with watching(client):
+            receipt = await nodes[0].announce(TOPIC, b"rain")
+            for several, reads in ((0, 1), (1, 1), (3, 2)):
+                for node in nearest(receipt.key, nodes)[:several]:
+                    assert isinstance(node, Puppet)
+                    node.answer = answer
+                await asyncio.sleep(100)
+                assert await count(client, "watch_reads") == reads
 
 
 async def test_clients_tell_nobody_and_may_watch() -> None:
