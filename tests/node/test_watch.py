@@ -257,6 +257,19 @@ async def test_who_finds_no_room_among_the_watchers_asks_now_and_then() -> None:
             assert await count(second, "datagrams_sent") - walked < 30
 
 
+async def test_who_finds_no_room_and_nothing_there_looks_again_now_and_then() -> None:
+    async with Neighbourhood(settings=Settings(watchers_per_key_max=1)) as here:
+        nodes = await here.grow(4)
+        first, second = [await here.start(server=False) for _ in range(2)]
+        async with watching(first), watching(second) as polling:
+            sent = await count(second, "datagrams_sent")
+            await asyncio.sleep(120)
+            assert await count(second, "datagrams_sent") - sent < 50
+            await nodes[0].announce(TOPIC, b"rain")
+            await asyncio.sleep(130)
+            assert polling.values == [b"rain"]
+
+
 # --- Those who tell -------------------------------------------------------------------------------
 
 
