@@ -54,7 +54,7 @@ class Rare(Enum):
     STORER_REPLACED = "a node that was to store something did not, and another one was asked"
     WRITTEN_AGAIN = "a later version was in the way, and a still later one was written"
     SEQ_CONFLICT = "a write expected another version than the one that is stored"
-    REPLICAS_CHANGED = "those who held a record when it was last written no longer suffice"
+    REPLICAS_CHANGED = "those who took what was last written under a key no longer suffice"
     SHORT_OF_COPIES = "some who were to take a record were silent: it is handed out again soon"
     RENEWAL_CUT_OFF = "nobody could be heard when a record was to be renewed"
     OUTLIVED = "an earlier version expires later than what is renewed, which has to outlive it"
@@ -89,6 +89,20 @@ class Rare(Enum):
     CONTENTS_REFUSED = "a peer wanted too many different contents from our store at once"
     PAGE_MADE_AGAIN = "a page of a topic was no longer at hand and was made again"
     PAGE_GONE = "a topic changed while it was being read: a page of it is no more"
+
+    # Watching
+    WATCHERS_FULL = "somebody wanted to watch a key, and we had no room for one more"
+    WATCHED_TOO_FAR = "somebody wanted to be told of a key that is not ours to keep"
+    NEWS_LEFT_OUT = "too much was under way to one who watches: something new was left out"
+    WATCHER_DROPPED = "one who watches was silent too often, and is told no more"
+    NEWS_UNWANTED = "a peer told us of news for which we had not asked it, or no longer"
+    TELLER_LOST = "one who was to tell us what becomes of a key was silent"
+    TOLD_BY_READING = "somebody had what we watch and nobody had told us of: it was read again"
+    LONG_NEWS_MISSED = (
+        "a new value was too long to be told, and not fetched at once: it was read later"
+    )
+    NEWS_MISSED = "more was new than we keep for one who watches: it was read later"
+    NEWS_SORTED = "a change was heard after a later one of its author, and told before it"
 
     # Life
     JOIN_FAILED = "nobody answered when we wanted to join: we knock again later"

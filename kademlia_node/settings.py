@@ -116,6 +116,7 @@ class Settings:
     watch_retry_s: float = 10.0  # the same, when a holder has become silent
     watch_settle_s: float = 0.2  # a change is held back, for earlier ones of its author may come
     watch_entries_max: int = 131_072  # remembered of one watched topic, some 500 bytes each
+    watch_crowded_s: float = 3600.0  # between two readings of a topic that has more of them
     watch_bytes_max: int = 32 * 2**20  # of values that whoever watches has not taken yet
     watch_pulls_max: int = 16  # long values fetched at once for one who watches
     watchers_max: int = 16_384  # that we tell of changes, some 500 bytes each

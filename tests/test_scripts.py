@@ -202,6 +202,19 @@ def test_a_network_lives_on_without_its_seeds() -> None:
     assert "fewer --seeds" in refused.stderr
 
 
+def test_who_watches_is_told_of_every_change() -> None:
+    sizes = ("--nodes=16", "--changes=30", "--writers=2", "--slots=5", "--settle=10")
+    options = ("--every=2", "--restart=20", "--churn=300", "--away=60", "--loss=0.1")
+    told = figures("simulation", "watch", *sizes, *options)
+    assert (told["changes"], told["missed"], told["out_of_order"]) == (30, 0, 0)
+    assert 0.2 < told["p50_s"] < 1.0
+    assert told["p50_s"] <= told["p90_s"] <= told["p99_s"] <= told["max_s"] < 60
+    assert (told["restarted_lacks"], told["restarts"]) == (0, 5)
+    assert told["departures"] > 3
+    assert told["reads"] >= 1
+    assert 5 <= told["write_datagrams"] < 100
+
+
 def test_the_store_bench_reads_what_it_wrote() -> None:
     told = figures("_bench", "store", "--records=2000", "--reads=500")
     assert told["puts_per_s"] > 0

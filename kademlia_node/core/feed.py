@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from kademlia_node.core.digest import NOTHING, Versions
 from kademlia_node.core.record import Header
+from kademlia_node.rare import Rare, sometimes
 
 Spot = tuple[bytes, bytes]
 """(author, slot)."""
@@ -65,11 +66,13 @@ class Feed:
 
     Args:
         settle_s: How long a change is held back, for earlier ones of its author may come.
-        entries_max: How many entries are remembered; what is new beyond is left out.
+        entries_max: How many entries are remembered; a new one beyond that is left out until one of
+            them has expired.
         bytes_max: Of values held back; what comes beyond is left out for now.
 
     Attributes:
-        has_missed: Whether something was left out since this was last set to False.
+        has_missed: Whether a value was left out since this was last set to False.
+        is_crowded: Whether an entry was, since this was.
     """
 
     def __init__(self, *, settle_s: float, entries_max: int, bytes_max: int) -> None:
@@ -81,23 +84,29 @@ class Feed:
         self._pending: list[_Pending] = []
         self._pending_bytes = 0
         self.has_missed = False
+        self.is_crowded = False
 
-    def knows(self, header: Header) -> bool:
-        """Whether this version, or a later one, was heard of; if it lives longer, that is noted."""
+    def wants(self, header: Header) -> bool:
+        """Whether the value of this version matters: it was not heard of, and there is a place.
+
+        If it was, and lives longer than we knew, that is noted.
+        """
         known = self._latest.get((header.author, header.slot))
-        if known is None or known.version < header.version:
-            return False
+        if known is None:
+            has_place = len(self._latest) < self._entries_max
+            self.is_crowded |= not has_place
+            return has_place
         if known.version == header.version and known.expires < header.expires:
             self._remember(header)
-        return True
+        return known.version < header.version
 
     def on_record(self, header: Header, value: bytes, *, now: float) -> bool:
         """A record that verifies, with its whole value; returns whether it is to be told."""
-        if self.knows(header):
+        if not self.wants(header):
             return False
         is_new = (header.author, header.slot) not in self._latest
-        is_full = is_new and len(self._latest) >= self._entries_max
-        if is_full or (self._pending and self._pending_bytes + len(value) > self._bytes_max):
+        if self._pending and self._pending_bytes + len(value) > self._bytes_max:
+            sometimes(Rare.NEWS_MISSED)
             self.has_missed = True
             return False
         self._remember(header)
@@ -122,6 +131,8 @@ class Feed:
         held: list[_Pending] = []
         for one in self._pending:
             is_ready = one.header.seq <= last.get(one.header.author, -1)
+            if is_ready and one.at > now:
+                sometimes(Rare.NEWS_SORTED)
             (ready if is_ready else held).append(one)
         self._pending = held
         self._pending_bytes = sum(len(one.value) for one in held)

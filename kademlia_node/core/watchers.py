@@ -14,6 +14,7 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass
 
 from kademlia_node.core.contact import Contact, is_local, prefix
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import Settings
 
 SILENCES_MAX = 3  # in a row: NOTIFYs are repeated, and still one in a hundred may be lost
@@ -45,6 +46,7 @@ class Watchers:
         self._forget_ended(now)
         self.drop(key, contact.id)
         if not self._has_room(key, contact):
+            sometimes(Rare.WATCHERS_FULL)
             return 0.0
         lease = _Lease(contact, now + self._settings.watch_lease_s)
         self._leases[key, contact.id] = lease
@@ -67,6 +69,7 @@ class Watchers:
         if (lease := self._leases.get((key, watcher_id))) is not None:
             lease.silences += 1
             if lease.silences >= SILENCES_MAX:
+                sometimes(Rare.WATCHER_DROPPED)
                 self.drop(key, watcher_id)
 
     def drop(self, key: bytes, watcher_id: bytes) -> None:

@@ -1,10 +1,10 @@
 """Handing out a record: who is responsible for it, and do they have it now.
 
-Responsible nodes are found in the cheapest way that is still true: those who held the record when
-it was last written; where many records are written, those whom a walk nearby has just found; or a
-walk of our own. The first two cost one round trip. They are believed only if enough of them take
-the record and none of their answers names a node that is nearer to the key than they are; otherwise
-we walk.
+Responsible nodes are found in the cheapest way that is still true: those who took the last record
+that we wrote under the key; where many records are written, those whom a walk nearby has just
+found; or a walk of our own. The first two cost one round trip. They are believed only if enough of
+them take the record and none of their answers names a node that is nearer to the key than they are;
+otherwise we walk.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class HandOut:
         expect_seq: ask everybody to refuse it unless their version has this seq.
         acks: how many replicas to wait for; `copies` of the network by default. The others are
             asked all the same, and replaced if they do not take it.
-        known: who held the record when we wrote it last.
+        known: who took the last record that we wrote under the key.
         nearby: trust a walk of the last minutes to a neighbouring key.
         on_over: told what came of it when the last has answered, perhaps after `run`.
     """

@@ -14,6 +14,7 @@ from kademlia_node.core.message import Notified, Notify, Refused, Response, Watc
 from kademlia_node.core.record import Header
 from kademlia_node.core.watchers import Watchers
 from kademlia_node.node.state import NodeState
+from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import INLINE_BYTES_MAX
 
 
@@ -29,6 +30,7 @@ class Notifier:
         """Tell this peer of changes for a while, if the key is ours to keep."""
         state, factor = self._state, self._state.settings.too_far_factor
         if not (state.is_server and state.is_responsible(key, factor=factor)):
+            sometimes(Rare.WATCHED_TOO_FAR)
             return Watching(0)
         lease_s = self._watchers.add(key, watcher, now=state.loop.time())
         await state.holdings.refresh()
@@ -43,6 +45,7 @@ class Notifier:
     def _tell(self, watcher: Contact, news: Notify) -> None:
         who, state = watcher.id, self._state
         if self._under_way[who] >= state.settings.notifies_per_watcher_max:
+            sometimes(Rare.NEWS_LEFT_OUT)
             state.counts["notifies_left_out"] += 1
             return
 

@@ -19,6 +19,7 @@ from contextlib import aclosing
 from typing import Final
 
 from kademlia_node.core.contact import Contact
+from kademlia_node.core.digest import NOTHING
 from kademlia_node.core.feed import Change, Feed, Spot
 from kademlia_node.core.key import Key
 from kademlia_node.core.manifest import Piece
@@ -31,6 +32,7 @@ from kademlia_node.node.pulling import pull
 from kademlia_node.node.receipt import Trace
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
+from kademlia_node.rare import Rare, sometimes
 
 Read = Callable[[], AsyncGenerator[Item, None]]
 """Reads what is under the key, whole and verified, tombstones included."""
@@ -59,6 +61,7 @@ class Watches:
         """A peer tells of a record; it is heard if it was asked to tell."""
         asked = [watch for watch in self._by_key.get(news.key, ()) if watch.has_asked(teller)]
         if not asked or news.header.kind is not asked[0].key.kind:
+            sometimes(Rare.NEWS_UNWANTED)
             return Notified(wanted=False)
         try:
             self._state.judge(news.key, news.header, news.value)
@@ -105,7 +108,7 @@ class Watch:
         self._holders: dict[Contact, bytes] = {}  # who tells us, and the digest of what it holds
         self._settled: set[bytes] = set()  # digests of holders that a reading has dealt with
         self._pulls = 0
-        self._read_at = -math.inf
+        self._read_at = self._asked_at = -math.inf
         self._news, self._wake = asyncio.Event(), asyncio.Event()
         self._is_over = False
 
@@ -148,11 +151,12 @@ class Watch:
 
     def on_news(self, teller: Contact | None, header: Header, value: bytes | None) -> None:
         """A record that verifies, told by a peer or (None) filed here; a long value is fetched."""
-        if self._spot not in (None, (header.author, header.slot)) or self._feed.knows(header):
+        if self._spot not in (None, (header.author, header.slot)) or not self._feed.wants(header):
             return
         if value is not None:
             self._take(header, value)
         elif teller is None or self._pulls >= self._state.settings.watch_pulls_max:
+            sometimes(Rare.LONG_NEWS_MISSED)
             self._feed.has_missed = True
             self._wake.set()
         else:
@@ -183,8 +187,8 @@ class Watch:
                 if clock() >= look_at:
                     await self._look()
                     look_at = clock() + settings.watch_look_s
-                if await self._ask_to_tell():
-                    look_at = min(look_at, clock() + settings.watch_retry_s)
+                look_in_s = await self._ask_to_tell()
+                look_at = min(look_at, clock() + look_in_s)
                 if self._is_behind():
                     await self._read_all()
                 self._ends += self._feed.expire(self._state.wall())
@@ -205,32 +209,49 @@ class Watch:
         chosen = state.choose_replicas(digest, found, crowd_size=crowd_size)
         self._holders = {holder: self._holders.get(holder, b"") for holder in chosen}
 
-    async def _ask_to_tell(self) -> bool:
-        """Begin or renew it with everyone who is to tell us; whether one of them does not."""
-        asked = list(self._holders)
+    async def _ask_to_tell(self) -> float:
+        """Begin or renew it with everyone who is to tell us; in how many seconds to look again.
+
+        Who has no room for one more tells at least what it holds.
+        """
+        settings, self._asked_at = self._state.settings, self._state.loop.time()
+        look_in_s = [settings.watch_look_s]
 
         async def ask(holder: Contact) -> None:
             try:
                 answer = await self._state.exchange.ask(holder, WatchRequest(self.key.digest))
             except (NoAnswer, PeerRefused):
-                self._holders.pop(holder, None)
-            else:
-                assert isinstance(answer, Watching), "the exchange lets nothing else through"
-                if answer.lease_s:
-                    self._holders[holder] = answer.versions
-                else:
-                    self._holders.pop(holder, None)
+                sometimes(Rare.TELLER_LOST)
+                del self._holders[holder]
+                look_in_s.append(settings.watch_retry_s)
+                return
+            assert isinstance(answer, Watching), "the exchange lets nothing else through"
+            self._holders[holder] = answer.versions
+            if not answer.lease_s and answer.versions == NOTHING:
+                del self._holders[holder]
+                look_in_s.append(settings.watch_renew_s)
 
         async with asyncio.TaskGroup() as asking:
-            for holder in asked:
+            for holder in list(self._holders):
                 asking.create_task(ask(holder))
-        return len(self._holders) < len(asked)
+        return min(look_in_s)
 
     def _is_behind(self) -> bool:
-        """Whether somebody holds what we do not know, or something is about to expire."""
-        if self._read_at == -math.inf or self._feed.has_missed or self._has_expiring():
+        """Whether holders have what we do not know, or something is about to expire.
+
+        One that is alone with it lacks something as a rule: it is new, or no writer's choice. With
+        more entries than we remember all of them differ for ever.
+        """
+        feed, every_s = self._feed, self._state.settings.watch_crowded_s
+        if self._read_at == -math.inf or (feed.has_missed and feed.next_due() is None):
             return True
-        return bool({*self._holders.values()} - {self._feed.versions()} - self._settled)
+        if feed.is_crowded:
+            return self._state.loop.time() >= self._read_at + every_s
+        if self._has_expiring():
+            return True
+        dealt_with = {feed.versions(), *self._settled}
+        differing = sum(digest not in dealt_with for digest in self._holders.values())
+        return differing > 0 and 2 * differing >= len(self._holders)
 
     def _has_expiring(self) -> bool:
         """Perhaps it was renewed, and nobody has told us."""
@@ -238,7 +259,9 @@ class Watch:
         return expiry is not None and expiry <= self._state.wall()
 
     async def _read_all(self) -> None:
-        self._feed.has_missed = False
+        if self._read_at > -math.inf:
+            sometimes(Rare.TOLD_BY_READING)
+        self._feed.has_missed = self._feed.is_crowded = False
         self._read_at = self._state.loop.time()
         self._settled = {*self._holders.values()}
         self._state.counts["watch_reads"] += 1
@@ -250,7 +273,8 @@ class Watch:
     async def _rest(self, *, until: float) -> None:
         """Sleep until then; or until an entry expires or something was missed, but a while."""
         settings, now = self._state.settings, self._state.loop.time()
-        not_before = self._read_at + settings.watch_retry_s
+        last_at = self._asked_at if self._feed.is_crowded else self._read_at
+        not_before = last_at + settings.watch_retry_s
         expiry = self._feed.next_expiry()
         if expiry is not None:
             until = min(until, max(now + expiry + GRACE_S - self._state.wall(), not_before))

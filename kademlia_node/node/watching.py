@@ -32,7 +32,9 @@ class Watching(Life):
         Each change is told at least once, and those of one author in the order in which they were
         written, as long as none is later than others by more than `watch_settle_s`. Of versions
         that follow each other quickly, or while we are not connected, earlier ones may be left out.
-        An entry that is not renewed is told as expired some seconds after it has.
+        An entry that is not renewed is told as expired some seconds after it has. Of a topic with
+        more than `watch_entries_max` entries so many are told of, and no others until one of these
+        has expired.
 
         Args:
             topic: All entries of it are watched.

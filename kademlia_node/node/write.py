@@ -29,7 +29,7 @@ from kademlia_node.settings import EXPIRY_DEFAULT_S, TOMBSTONE_S
 from kademlia_node.store.base import Place, Published, place_of
 
 WRITES_MAX: Final = 3  # tries of one write that meets newer versions of its entry
-REPLICAS_KNOWN_MAX: Final = 16_384  # places whose replicas are remembered, 200 bytes each
+REPLICAS_KNOWN_MAX: Final = 16_384  # keys whose replicas are remembered, 200 bytes each
 IN_THE_WAY: Final = frozenset({Verdict.OLDER, Verdict.SHORTENED})
 
 
@@ -42,7 +42,7 @@ class Writer:
         self._publications = state.store.publications
         self._last_seq: dict[Place, int] = {}
         self._locks: WeakValueDictionary[Place, asyncio.Lock] = WeakValueDictionary()
-        self._replicas: OrderedDict[Place, tuple[Contact, ...]] = OrderedDict()
+        self._replicas: OrderedDict[bytes, tuple[Contact, ...]] = OrderedDict()  # by key
         self._short_s: OrderedDict[Place, float] = OrderedDict()  # pauses of what is short
 
     # --- Verbs ------------------------------------------------------------------------------------
@@ -116,14 +116,13 @@ class Writer:
         nearby: bool = False,
     ) -> HandOut:
         """Give a record to the nodes responsible for it, and remember who they are."""
-        place = place_of(record)
         handed = HandOut(
             self._state,
             Key(record.header.kind, record.key),
             record,
             expect_seq=expect_seq,
             acks=acks,
-            known=self._replicas.get(place, ()),
+            known=self._replicas.get(record.key, ()),
             nearby=nearby,
             on_over=partial(self._on_over, record),
         )
@@ -210,7 +209,7 @@ class Writer:
 
     def _on_over(self, record: Record, deposit: Deposit) -> None:
         """The last replica has answered."""
-        self._remember(place_of(record), deposit.replicas)
+        self._remember(record.key, deposit.replicas)
         if deposit.newest is not None and is_outlived(record.header, deposit.newest):
             self._state.background.start(self._hasten(record))
 
@@ -224,9 +223,10 @@ class Writer:
                 soonest = min(soon, published.renew_at)
                 await self._publications.keep(replace(published, renew_at=soonest))
 
-    def _remember(self, place: Place, replicas: Sequence[Contact]) -> None:
-        self._replicas[place] = tuple(replicas)
-        self._replicas.move_to_end(place)
+    def _remember(self, key: bytes, replicas: Sequence[Contact]) -> None:
+        """Who takes one entry of a topic takes the others, too."""
+        self._replicas[key] = tuple(replicas)
+        self._replicas.move_to_end(key)
         if len(self._replicas) > REPLICAS_KNOWN_MAX:
             self._replicas.popitem(last=False)
 

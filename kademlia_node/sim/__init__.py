@@ -35,7 +35,7 @@ Where to look for what:
 - oracle: what must be found, and what must be gone
 - rules, invariants: what must never be, and looking for it
 - healing: what must come about in peace
-- workload: users
+- workload, onlookers: users
 - scenario, chaos: all of it in one run: `run_scenario(Scenario(seed=7))`
 - survey: how good lookups are
 - diary, logged: what happened, what nodes logged

@@ -28,12 +28,13 @@ from kademlia_node.sim.healing import heal
 from kademlia_node.sim.invariants import Watch
 from kademlia_node.sim.latency import LATENCIES
 from kademlia_node.sim.logged import no_errors_logged
+from kademlia_node.sim.onlookers import Onlookers
 from kademlia_node.sim.rules import Rule, Violation
 from kademlia_node.sim.scenario import Result, Scenario
 from kademlia_node.sim.shrink import shrunk
 from kademlia_node.sim.store import FaultyStore
 from kademlia_node.sim.swarm import Swarm
-from kademlia_node.sim.workload import Workload
+from kademlia_node.sim.workload import CROWDED, Workload
 
 HOUR_S: Final = 3600.0
 LOOK_EVERY_S: Final = 20.0  # safety is looked at so often, and after every operation
@@ -46,6 +47,7 @@ LEAVERS: Final = 0.3  # of those who do not crash: they leave for good, and come
 ATTACKERS: Final = 0.2  # of the nodes
 ATTACK_AFTER: Final = 0.25  # of the chaos phase, when there is something to attack
 AIMED: Final = frozenset({Attack.SYBIL_HIDE, Attack.SYBIL_LIE})  # around one of the records
+WATCHED: Final = (CROWDED, CROWDED, "topic 0")  # by one each: two want room at the same nodes
 STRIKES_PER_S: Final = 2.0  # of each attacker: the run is about all faults, not about one flood
 
 # Renewals so frequent that they are part of every run, and of its healing.
@@ -110,6 +112,7 @@ class Chaos:
             writers=self._writers,
             every_s=scenario.every_s,
         )
+        self._onlookers = Onlookers(self._swarm, self._watch, rng=self._fresh_rng(), topics=WATCHED)
         self._assault: Assault | None = None
         self._in_force: list[str] = []  # faults
         self.result = Result(scenario=scenario, done=self._work.done, failed=self._work.failed)
@@ -118,11 +121,15 @@ class Chaos:
         """From the first node to the last task; raises what goes wrong, alone or in a group."""
         result, loop = self.result, asyncio.get_running_loop()
         try:
-            async with self._swarm:
+            async with self._swarm, self._onlookers.looking():
                 await self._rage()
                 await self._calm_down()
                 result.healed_after_s = await heal(
-                    self._swarm, self._watch.oracle, rng=self._fresh_rng(), on_look=self._look
+                    self._swarm,
+                    self._watch.oracle,
+                    rng=self._fresh_rng(),
+                    on_look=self._look,
+                    others=[one.ill for one in self._onlookers.all],
                 )
                 await self._look()  # reading and mending has come up to something, too
             self._check_what_is_left()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Final
 
@@ -35,6 +35,7 @@ async def heal(
     *,
     rng: random.Random,
     on_look: Callable[[], Awaitable[None]] | None = None,
+    others: Sequence[Try] = (),
 ) -> float:
     """Wait until all is well.
 
@@ -43,6 +44,7 @@ async def heal(
         oracle: Knows what is to be found.
         rng: Draws targets and readers.
         on_look: Is called before each look.
+        others: What has to succeed besides.
 
     Returns:
         How many virtual seconds it took.
@@ -50,7 +52,7 @@ async def heal(
     Raises:
         Violation: It took longer than `HEAL_MAX_S`.
     """
-    return await _Healing(swarm, oracle, rng).run(on_look)
+    return await _Healing(swarm, oracle, rng).run(on_look, others)
 
 
 class _Healing:
@@ -59,11 +61,13 @@ class _Healing:
         self._oracle = oracle
         self._rng = rng
 
-    async def run(self, on_look: Callable[[], Awaitable[None]] | None) -> float:
+    async def run(
+        self, on_look: Callable[[], Awaitable[None]] | None, others: Sequence[Try]
+    ) -> float:
         loop = asyncio.get_running_loop()
         began = loop.time()
         await asyncio.sleep(HEAL_MIN_S)
-        tries = self._tries()
+        tries = [*self._tries(), *others]
         while True:
             if on_look is not None:
                 await on_look()

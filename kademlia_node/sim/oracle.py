@@ -199,6 +199,10 @@ class Oracle:
         """What no reader may find now."""
         return [item for item in self._writes if self._possible(item, since=_now()) == NOTHING]
 
+    def may_be_found(self, item: Item) -> Values | None:
+        """What a reader who reaches all living nodes may find now; None if nothing is sure."""
+        return self._possible(item, since=_now())
+
     async def check(self, reader: Node) -> list[str]:
         """Read all that must be found or gone, one after the other, through one node.
 

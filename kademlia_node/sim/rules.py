@@ -7,7 +7,7 @@ from enum import Enum
 
 
 class Rule(Enum):
-    """What is never to be (1 to 8), and what must come about once the chaos has ended (9, 10)."""
+    """What is never to be (1 to 8, 11), and what must come about in the end (9, 10)."""
 
     LOST_WRITE = 1, "lost acknowledged write", "a receipt names only nodes that hold the record"
     INVENTED_VALUE = 2, "invented value", "a read gives only what somebody wrote there"
@@ -17,8 +17,13 @@ class Rule(Enum):
     OWN_CONTACT = 6, "own contact", "nobody is in their own routing table"
     UNBOUNDED = 7, "unbounded", "sessions stay within their limits"
     UNEXPECTED_ERROR = 8, "unexpected error", "verbs raise KademliaErrors, and chores nothing"
-    NOT_HEALED = 9, "not healed", "lookups are exact, promises are kept, and writes reach enough"
+    NOT_HEALED = (
+        9,
+        "not healed",
+        "lookups are exact, promises kept, writes reach enough, watchers know all",
+    )
     LEAKED_TASK = 10, "leaked task", "when all nodes have stopped no task is left"
+    TOLD_BACKWARDS = 11, "told backwards", "a watcher is told of no version after a later one"
 
     def __init__(self, number: int, title: str, sentence: str) -> None:
         self.number = number

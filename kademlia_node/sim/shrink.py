@@ -96,6 +96,16 @@ TINY: Final[Mapping[str, tuple[Any, ...]]] = {
     "renew_pause_s": (0.2,),
     "renew_retry_s": (5.0, 20.0),
     "many_at_once": (1, 4),
+    # Watching: watch_entries_max stays, or some entries would not be told of
+    "watch_lease_s": (15.0, 30.0),
+    "watch_renew_s": (5.0, 10.0),
+    "watch_look_s": (20.0,),
+    "watch_retry_s": (2.0,),
+    "watch_bytes_max": (4096,),  # one longer value comes all the same
+    "watch_pulls_max": (1,),
+    "watchers_max": (1,),  # whoever finds no room asks now and then
+    "watchers_per_key_max": (1,),
+    "notifies_per_watcher_max": (1,),
 }
 """What each limit may shrink to; what stands beside it tells why to no less."""
 

@@ -12,6 +12,7 @@ from scripts.simulation.records import topic, values
 from scripts.simulation.soak import soak
 from scripts.simulation.steady import steady
 from scripts.simulation.upkeep import upkeep
+from scripts.simulation.watching import watch
 
 
 class Simulations(click.Group):
@@ -48,6 +49,7 @@ for command in (
     split,
     seedless,
     soak,
+    watch,
 ):
     main.add_command(command)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -121,18 +120,31 @@ def test_the_end_of_what_nobody_was_told_of_is_not_told() -> None:
     assert not changes.on_record(header(1), b"a", now=0.0)
 
 
-@pytest.mark.parametrize("full", [{"entries_max": 2}, {"bytes_max": 8}])
-def test_what_has_no_room_is_missed_and_taken_when_there_is(full: dict[str, int]) -> None:
-    changes = feed(**full)
+def test_a_value_that_has_no_room_is_missed_and_taken_when_there_is() -> None:
+    changes = feed(bytes_max=8)
     for seq in (1, 2, 3):
-        changes.on_record(header(seq, slot=b"%d" % seq, expires=50), b"1234", now=0.0)
-    assert changes.has_missed
+        changes.on_record(header(seq, slot=b"%d" % seq), b"1234", now=0.0)
+    assert (changes.has_missed, changes.is_crowded) == (True, False)
     assert seqs(changes.due(1.0)) == [1, 2]
-    changes.expire(60.0)
     changes.has_missed = False
     assert changes.on_record(header(3, slot=b"3"), b"1234", now=2.0)
     assert not changes.has_missed
     assert seqs(changes.due(3.0)) == [3]
+
+
+def test_an_entry_that_has_no_place_is_left_out_until_another_one_has_expired() -> None:
+    changes = feed(entries_max=2)
+    for seq in (1, 2):
+        changes.on_record(header(seq, slot=b"%d" % seq, expires=50 * seq), b"a", now=0.0)
+    assert (changes.has_missed, changes.is_crowded) == (False, False)
+    assert not changes.wants(header(3, slot=b"3"))
+    assert (changes.has_missed, changes.is_crowded) == (False, True)
+    assert changes.on_record(header(4, slot=b"2", expires=100), b"a", now=0.0)
+    assert seqs(changes.due(1.0)) == [1, 2, 4]
+    changes.expire(60.0)
+    changes.is_crowded = False
+    assert changes.on_record(header(3, slot=b"3"), b"a", now=2.0)
+    assert not changes.is_crowded
 
 
 def test_one_value_larger_than_all_room_is_told_all_the_same() -> None:

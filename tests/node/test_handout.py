@@ -77,6 +77,18 @@ async def test_writing_a_known_record_again_asks_its_replicas_and_nobody_the_way
             assert second.trace.requests == COPIES
 
 
+async def test_another_entry_of_a_topic_goes_to_those_who_took_the_first() -> None:
+    async with Neighbourhood() as here:
+        await here.grow(15)
+        writer = await here.start(server=False)
+        first = await writer.announce("weather", b"rain", slot="today")
+        asked = await served(here.nodes, "FindNode")
+        second = await writer.announce("weather", b"sun", slot="tomorrow")
+        assert {c.id for c in second.replicas} == ids(nearest(first.key, here.nodes[:-1])[:COPIES])
+        assert await served(here.nodes, "FindNode") == asked
+        assert cost(second.trace) == (COPIES, 1)
+
+
 async def test_a_blob_put_again_costs_one_round_trip() -> None:
     async with Neighbourhood() as here:
         await here.grow(15)

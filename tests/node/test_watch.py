@@ -26,8 +26,9 @@ from kademlia_node.core.message import (
 )
 from kademlia_node.errors import NotRunning
 from kademlia_node.node.node import Node
+from kademlia_node.settings import Settings
 from kademlia_node.sim import Swarm
-from tests.node.network import HOUR, PRIVATE, Neighbourhood, commons_entry
+from tests.node.network import HOUR, PRIVATE, Neighbourhood, Puppet, commons_entry, nearest
 
 TOPIC = "weather"
 
@@ -228,6 +229,56 @@ async def test_changes_are_heard_though_all_who_first_told_of_them_are_gone() ->
             assert await count(watcher, "watch_reads") == reads
 
 
+async def test_of_a_topic_with_too_many_entries_some_are_told_and_it_is_seldom_read() -> None:
+    async with Neighbourhood(settings=Settings(watch_entries_max=3)) as here:
+        nodes = await here.grow(4)
+        author = nodes[1]
+        for slot in "abcde":
+            await author.announce(TOPIC, slot.encode(), slot=slot, ttl_s=1200)
+        async with watching(nodes[0]) as watched:
+            slots = [change.slot.decode() for change in watched.changes]
+            assert len(slots) == 3
+            await asyncio.sleep(HOUR / 2)
+            await author.announce(TOPIC, b"news", slot=slots[0], ttl_s=240)
+            await author.announce(TOPIC, b"one more", slot="f", ttl_s=3600)
+            await author.withdraw(topic=TOPIC, slot=slots[1], ttl_s=240)
+            await asyncio.sleep(10)
+            assert watched.values[3:] == [b"news", None]
+            await asyncio.sleep(HOUR / 2 - 100)
+            assert await count(nodes[0], "watch_reads") == 1
+            await asyncio.sleep(200)
+            assert await count(nodes[0], "watch_reads") == 2
+            assert watched.changes[5].slot.decode() not in slots  # in the place of the withdrawn
+
+
+async def test_who_finds_no_room_among_the_watchers_asks_now_and_then() -> None:
+    async with Neighbourhood(settings=Settings(watchers_per_key_max=1)) as here:
+        nodes = await here.grow(4)
+        await nodes[0].announce(TOPIC, b"rain")
+        first, second = [await here.start(server=False) for _ in range(2)]
+        async with watching(first) as told, watching(second) as polling:
+            walked = await count(second, "datagrams_sent")
+            await nodes[0].announce(TOPIC, b"sun")
+            await asyncio.sleep(5)
+            assert (told.values[1:], polling.values[1:]) == ([b"sun"], [])
+            await asyncio.sleep(60)
+            assert polling.values[1:] == [b"sun"]
+            assert await count(second, "datagrams_sent") - walked < 30
+
+
+async def test_who_finds_no_room_and_nothing_there_looks_again_now_and_then() -> None:
+    async with Neighbourhood(settings=Settings(watchers_per_key_max=1)) as here:
+        nodes = await here.grow(4)
+        first, second = [await here.start(server=False) for _ in range(2)]
+        async with watching(first), watching(second) as polling:
+            sent = await count(second, "datagrams_sent")
+            await asyncio.sleep(120)
+            assert await count(second, "datagrams_sent") - sent < 50
+            await nodes[0].announce(TOPIC, b"rain")
+            await asyncio.sleep(130)
+            assert polling.values == [b"rain"]
+
+
 # --- Those who tell -------------------------------------------------------------------------------
 
 
@@ -307,6 +358,23 @@ async def test_a_liar_among_those_who_tell_has_a_key_read_now_and_then_and_no_mo
             await asyncio.sleep(10 * 60)
             assert watched.values == [b"rain"]
             assert await count(nodes[0], "watch_reads") <= 4  # each other digest is read once
+
+
+async def test_a_holder_that_is_alone_with_what_it_has_makes_nobody_read() -> None:
+    def answer(request: Request) -> Response | None:
+        return Watching(300, b"whatever") if isinstance(request, Watch) else None
+
+    async with Neighbourhood() as here:
+        nodes = await here.grow_puppets(5)
+        client = await here.start(server=False)
+        async with watching(client):
+            receipt = await nodes[0].announce(TOPIC, b"rain")
+            for several, reads in ((0, 1), (1, 1), (3, 2)):
+                for node in nearest(receipt.key, nodes)[:several]:
+                    assert isinstance(node, Puppet)
+                    node.answer = answer
+                await asyncio.sleep(100)
+                assert await count(client, "watch_reads") == reads
 
 
 async def test_clients_tell_nobody_and_may_watch() -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from kademlia_node.core.contact import Contact
+from kademlia_node.core.feed import Feed
 from kademlia_node.core.record import Header, Record
 from kademlia_node.core.routing import RoutingTable
 from kademlia_node.settings import EXPIRY_DEFAULT_S
@@ -201,3 +202,15 @@ def test_a_planted_bug_is_caught_and_told_with_its_story(
     assert outcome.story[-2].endswith(f"VIOLATION {outcome.violation}")
     assert "which must not be: " in outcome.story[-1]
     assert any(" down: [" in line for line in outcome.story)
+
+
+def test_watchers_that_are_not_told_are_not_well_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Feed, "on_record", lambda *_, **__: False)
+    monkeypatch.setattr("kademlia_node.sim.healing.HEAL_MAX_S", 130.0)
+    scenario = replace(QUICK, hours=0.02, churn_s=0.0, faults=False, every_s=1.0)
+    outcome = run_scenario(scenario)
+    assert outcome.violation is not None
+    assert outcome.violation.startswith("9. not healed: node ")
+    assert "was told nothing of slot " in outcome.violation
