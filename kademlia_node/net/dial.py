@@ -64,6 +64,14 @@ class OpeningMaker:
         )
 
 
+@dataclass(slots=True, frozen=True)
+class _Silence:
+    """How often in a row an unproved contact was called in vain, and until when that counts."""
+
+    times: int
+    until: float
+
+
 @dataclass(slots=True, eq=False)
 class Dial:
     """One handshake under way; `asks[0]` rides in the INIT if `rides`.
@@ -103,7 +111,7 @@ class Dialer:
         self._redial = redial
         self._dials: dict[Address, Dial] = {}
         self._late: OrderedDict[bytes, Dial] = OrderedDict()  # by our session ID
-        self._dead: OrderedDict[Contact, float] = OrderedDict()
+        self._silent: OrderedDict[Contact, _Silence] = OrderedDict()  # the latest is the last
         self._tried: OrderedDict[Address, dict[bytes, float]] = OrderedDict()
 
     def knows(self, address: Address) -> bool:
@@ -111,16 +119,17 @@ class Dialer:
         return address in self._dials
 
     def dial(
-        self, ask: Ask, *, proved: bool, again: bool, rto_s: float, slow_s: float, now: float
+        self, ask: Ask, *, proved: bool, forgives: float, rto_s: float, slow_s: float, now: float
     ) -> bool:
         """Have a session made for the ask; False when this contact is not to be called now.
 
-        `proved` contacts answered at this address before; `again` tries a silent one once more.
+        `proved` contacts answered at this address before; another one is left alone if it was
+        silent more often than `forgives` lately.
         """
         known = self._dials.get(ask.contact.address)
         if known is not None:
             return self._join(known, ask)
-        if not proved and not self._may_call(ask.contact, again=again, now=now):
+        if not proved and not self._may_call(ask.contact, forgives=forgives, now=now):
             return False
         rides = isinstance(ask.request, HARMLESS)
         try:
@@ -169,7 +178,7 @@ class Dialer:
             return None
         if opened.rid != dial.asks[0].rid:  # the peer's own fault; nobody else can make a RESP
             return None
-        self._dead.pop(dial.contact, None)
+        self._silent.pop(dial.contact, None)
         if dial.late:
             del self._late[resp.sid]
         else:
@@ -191,8 +200,9 @@ class Dialer:
         waiting.append(ask)
         return True
 
-    def _may_call(self, contact: Contact, *, again: bool, now: float) -> bool:
-        if not again and self._dead.get(contact, now) > now:
+    def _may_call(self, contact: Contact, *, forgives: float, now: float) -> bool:
+        silence = self._silent.get(contact)
+        if silence is not None and silence.until > now and silence.times > forgives:
             sometimes(Rare.DEAD_LEFT_ALONE)
             return False
         return is_local(contact.address.host) or self._is_one_of_few(contact, now=now)
@@ -214,8 +224,8 @@ class Dialer:
         """Forget the silent who may be called again, the late, and the tried that count no more."""
         while self._late and self._is_too_late(next(iter(self._late.values())), now=now):
             self._late.popitem(last=False)
-        while self._dead and next(iter(self._dead.values())) <= now:
-            self._dead.popitem(last=False)
+        while self._silent and next(iter(self._silent.values())).until <= now:
+            self._silent.popitem(last=False)
         since = now - self._settings.dead_contact_s
         while self._tried and all(t <= since for t in next(iter(self._tried.values())).values()):
             self._tried.popitem(last=False)
@@ -226,14 +236,17 @@ class Dialer:
 
     def _give_up(self, address: Address) -> None:
         dial = self._dials.pop(address)
-        until = dial.attempt.started + dial.attempt.timeout_s + self._settings.dead_contact_s
-        self._dead[dial.contact] = until
-        self._dead.move_to_end(dial.contact)
-        if len(self._dead) > self._settings.dead_contacts_max:
-            self._dead.popitem(last=False)
+        self._note_silence(dial.contact, now=dial.attempt.started + dial.attempt.timeout_s)
         self._on_failed(dial)
         self._call_next(dial)
         self._keep_ear_open(dial)
+
+    def _note_silence(self, contact: Contact, *, now: float) -> None:
+        before = self._silent.pop(contact, None)
+        times = 1 + (before.times if before is not None and before.until > now else 0)
+        self._silent[contact] = _Silence(times, until=now + self._settings.dead_contact_s)
+        if len(self._silent) > self._settings.dead_contacts_max:
+            self._silent.popitem(last=False)
 
     def _keep_ear_open(self, dial: Dial) -> None:
         """Whoever is farther away than all others would else be silent for ever."""

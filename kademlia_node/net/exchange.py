@@ -160,7 +160,7 @@ class Exchange:
         on_done: OnDone,
         on_slow: OnSlow | None = None,
         proved: bool = True,
-        again: bool = False,
+        forgives: float = 0,
     ) -> None:
         """Ask; `on_done` is called once, later, with the answer or None.
 
@@ -170,19 +170,19 @@ class Exchange:
             on_done: Told the outcome; never before this call returns.
             on_slow: Told when nine of ten recent answers would have come by now.
             proved: Whether the contact ever answered at this address; hearsay is asked more warily.
-            again: Whether to try hearsay that was silent within the last minute.
+            forgives: How often hearsay may have been silent within the last minute.
         """
         ask = self._pending.add(contact, request, on_done=on_done, on_slow=on_slow)
         if self._is_closed:
             self._loop.call_soon(self._pending.finish, ask, None)
             return
-        self._start(ask, proved=proved, again=again)
+        self._start(ask, proved=proved, forgives=forgives)
 
     async def who(self, address: Address) -> Contact:
         """The contact that answers at an address whose key is unknown; raises NoAnswer."""
         return Contact(await self._introductions.ask(address, now=self._loop.time()), address)
 
-    def _start(self, ask: Ask, *, proved: bool, again: bool = False) -> None:
+    def _start(self, ask: Ask, *, proved: bool, forgives: float = 0) -> None:
         now = self._loop.time()
         session = self.sessions.sending(ask.contact)
         if session is not None:
@@ -193,7 +193,7 @@ class Exchange:
         called = self._dialer.dial(
             ask,
             proved=proved,
-            again=again,
+            forgives=forgives,
             rto_s=initial_rto(self.rtts, self._settings),
             slow_s=soft_timeout(self.rtts, self._settings),
             now=now,
@@ -208,7 +208,7 @@ class Exchange:
         sometimes(Rare.SESSION_REKEYED)
         ask = self._pending.add(session.peer, Ping(), on_done=lambda _: None)
         rto_s = session.rtt.rto(self.rtts, self._settings)
-        self._dialer.dial(ask, proved=True, again=True, rto_s=rto_s, slow_s=rto_s, now=now)
+        self._dialer.dial(ask, proved=True, forgives=0, rto_s=rto_s, slow_s=rto_s, now=now)
 
     def _begin(self, ask: Ask, session: Session, *, now: float) -> None:
         """Send over an established session, and again until there is an answer."""

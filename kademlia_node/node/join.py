@@ -10,6 +10,7 @@ they knocked at our door may be as lost as we are, and together we would be an i
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 
@@ -223,5 +224,5 @@ class Joiner:
             if not answer.done():
                 answer.set_result(response)
 
-        self._state.exchange.send(contact, Ping(), on_done=on_done, proved=False, again=True)
+        self._state.exchange.send(contact, Ping(), on_done=on_done, proved=False, forgives=math.inf)
         return await answer is not None

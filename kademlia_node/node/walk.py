@@ -155,7 +155,7 @@ class Walk:
             on_done=partial(self._on_done, step),
             on_slow=partial(self._on_slow, step),
             proved=self._state.is_proved(contact),
-            again=again,
+            forgives=int(again),
         )
 
     def _on_slow(self, step: Step) -> None:

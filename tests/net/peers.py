@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import Any
 
 from kademlia_node.core import packet
 from kademlia_node.core.contact import Address, Contact
@@ -130,7 +131,7 @@ class Peer:
     def contact(self) -> Contact:
         return Contact(self.identity.public_key, self.address)
 
-    def send(self, contact: Contact, request: Request, **how: bool) -> Outcome:
+    def send(self, contact: Contact, request: Request, **how: Any) -> Outcome:
         """`Exchange.send`, and what comes of it."""
         outcome = Outcome()
         self.exchange.send(

@@ -259,7 +259,9 @@ async def test_liars_that_agree_gain_one_more_try_and_no_more() -> None:
     liars = [await world.open(answers=answers) for _ in range(6)]
     lookups = await lookups_through(liars, world=world)
     assert max(map(len, lookups)) == 2 * SETTINGS.sends_unproved_max
-    assert {len(set(called)) for called in lookups} == {1}
+    tried = [len(set(called)) for called in lookups]
+    assert tried[0] == max(tried) == 1
+    assert min(tried) == 0  # all that were silent twice are left alone
 
 
 # --- Floods ---------------------------------------------------------------------------------------

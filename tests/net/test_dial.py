@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -80,9 +82,9 @@ async def test_silent_hearsay_is_left_alone_for_a_minute() -> None:
     assert len(world.sent) == 1
 
 
-@pytest.mark.parametrize("how", [{"again": True, "proved": False}, {"proved": True}])
+@pytest.mark.parametrize("how", [{"forgives": 1, "proved": False}, {"proved": True}])
 async def test_silent_hearsay_is_called_when_that_is_asked_for_or_it_is_proved(
-    how: dict[str, bool],
+    how: dict[str, Any],
 ) -> None:
     world = World()
     alice = await world.open()
@@ -93,6 +95,18 @@ async def test_silent_hearsay_is_called_when_that_is_asked_for_or_it_is_proved(
     assert len(world.sent) == 1
 
 
+async def test_a_second_chance_is_given_once_a_minute() -> None:
+    world = World()
+    alice = await world.open()
+    called: list[int] = []
+    for pause_s in (3.0, 3.0, 3.0, 60.0, 3.0, 3.0):
+        world.sent.clear()
+        alice.send(hearsay(1), Ping(), proved=False, forgives=1)
+        called.append(len(world.sent))
+        await asyncio.sleep(pause_s)
+    assert called == [1, 1, 0, 0, 1, 1]
+
+
 async def test_an_answer_ends_the_silence() -> None:
     world = World()
     alice, bob = await world.open(), await world.open()
@@ -100,7 +114,7 @@ async def test_an_answer_ends_the_silence() -> None:
     alice.send(bob.contact, Ping(), proved=False)
     await asyncio.sleep(10.0)
     world.sim.plug(bob.address)
-    outcome = alice.send(bob.contact, Ping(), proved=False, again=True)
+    outcome = alice.send(bob.contact, Ping(), proved=False, forgives=math.inf)
     await asyncio.sleep(1.0)
     alice.exchange.sessions.clear()
     later = alice.send(bob.contact, Ping(), proved=False)
@@ -126,7 +140,7 @@ async def test_whoever_was_silent_last_is_remembered_longest() -> None:
     alice = await world.open(settings=settings(dead_contacts_max=2))
     silent = [hearsay(n, address=Address(f"9.9.{n}.9", 9)) for n in range(3)]
     for contact in (silent[0], silent[1], silent[0], silent[2]):
-        alice.send(contact, Ping(), proved=False, again=True)
+        alice.send(contact, Ping(), proved=False, forgives=math.inf)
         await asyncio.sleep(2.0)
     world.sent.clear()
     for contact in silent:
@@ -344,7 +358,7 @@ async def test_a_key_that_was_silent_may_be_called_again_however_often() -> None
     world = World()
     alice = await world.open()
     for _ in range(6):
-        outcome = alice.send(hearsay(1), Ping(), proved=False, again=True)
+        outcome = alice.send(hearsay(1), Ping(), proved=False, forgives=math.inf)
         await asyncio.sleep(3.0)
         assert outcome.answers == [None]
     assert len(world.sent) == 6 * SETTINGS.sends_unproved_max

@@ -24,6 +24,7 @@ from kademlia_node.core.network import Network
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Step, StepOutcome, Trace
 from kademlia_node.settings import Settings
+from kademlia_node.sim import FixedLatency, Swarm
 from tests.node.network import HOUR, OPEN, SILENCE, SUITE, Neighbourhood, contact_of
 
 TARGET = b"\x5a" * 32
@@ -268,3 +269,15 @@ async def test_open_sessions_shorten_the_way() -> None:
     with_sessions = await hops_of(seed_from_sessions=True)
     assert with_sessions == 10
     assert await hops_of(seed_from_sessions=False) > with_sessions
+
+
+async def test_the_dead_hold_up_the_first_walk_and_not_those_after_it() -> None:
+    async with Swarm(nodes=25, seed=1, latency=FixedLatency(0.0005)) as swarm:
+        for node in swarm.nodes[:6]:
+            await swarm.crash(node)
+        (fresh,) = await swarm.grow(1)
+        took_s: list[float] = []
+        for number in range(10):  # to all corners: so each of the dead is in the way
+            _, trace = await fresh.lookup(bytes([number * 25]) * 32)
+            took_s.append(trace.duration_s)
+        assert max(took_s[-5:]) < 0.1
