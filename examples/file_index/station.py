@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from kademlia_node import (
     ContentSource,
@@ -20,8 +19,6 @@ from kademlia_node import (
     Settings,
     SetupError,
 )
-
-SETTINGS: Final = Settings(renewals_at_once=32)  # there are many entries, each a few hours old
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +54,7 @@ async def member(
     folder: Path, joining: Joining, *, identity: Identity, content: ContentSource
 ) -> AsyncIterator[Node]:
     """The sharer's node: it stores for others, serves `content`, and renews what it announced."""
-    store = await DiskStore.open(folder / "store.db", own_id=identity.id, settings=SETTINGS)
+    store = await DiskStore.open(folder / "store.db", own_id=identity.id, settings=Settings())
     async with Node(
         network=joining.network,
         bootstrap=joining.bootstrap,
@@ -67,7 +64,6 @@ async def member(
         store=store,
         content=content,
         memory=_read_memory(folder),
-        settings=SETTINGS,
     ) as node:
         try:
             yield node
