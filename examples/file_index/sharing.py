@@ -139,7 +139,7 @@ class Sharer:
             await self._announce_new()
         except (NotStored, SetupError) as error:
             self.trouble = str(error)
-        self._note(sight)
+        await self._note(sight)
 
     async def retire_removed(self) -> None:
         """Withdraw the files of folders that are not to be shared any more, and do no more."""
@@ -300,14 +300,22 @@ class Sharer:
         where = f"{found.folder}\0{found.path}".encode("utf-8", "surrogateescape")
         return hashlib.sha256(self._salt + where).hexdigest()[:32]
 
-    def _note(self, sight: Sight) -> None:
+    async def _note(self, sight: Sight) -> None:
+        status = await self._node.status()
+        renewals = status.operations.get("renew")
         self._ledger.say(
             last_scan=int(self._wall()),
             skipped=len(sight.skipped),
             entries=sum(self._announced.values()),
             invite=str(self._node.invite),
-            peers=len(self._node.contacts()),
+            peers=status.peers,
             trouble=self.trouble,
+            renewed=renewals.count if renewals else 0,
+            renewal_requests=renewals.requests if renewals else 0,
+            renewed_last=status.did.get("renew", 0),
+            datagrams=sum(
+                status.counters.get(f"datagrams_{way}", 0) for way in ("sent", "received")
+            ),
         )
 
 

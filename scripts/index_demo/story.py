@@ -1,0 +1,429 @@
+"""What is done to those who share, and measured of them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from rich.console import Console
+
+from examples.file_index.searching import Search
+from examples.file_index.sharing import ENTRY_TTL_S
+from examples.file_index.station import Joining, guest
+from kademlia_node import Node, Progress
+from scripts._demo import Network, each
+from scripts.index_demo.sharers import LOOK_S, NETWORK_NAME, Sharer, network_of
+from scripts.index_demo.trees import (
+    FILM,
+    HOSTILE_NAMES,
+    Pair,
+    Plain,
+    parts_of,
+    plant,
+    plant_hostile,
+    real_files,
+)
+
+ANNOUNCED_WITHIN_S: Final = 3600.0
+SEARCH_MAX_S: Final = 120.0
+FIRST_HIT_MAX_MS: Final = 1000.0
+WATCHED_MAX_S: Final = 60.0
+QUERIES_AGAIN: Final = 20
+COMMANDS: Final = 5
+ONE_BY_ONE: Final = 8  # renewals of one round; fewer, and nothing more is due
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large it all is.
+
+    `film_bytes` is the length of the file that is fetched, `lease_s` that of sharers, `renewals_s`
+    for how long renewals are watched. What is brief does not wait for leases, nor for renewals.
+    """
+
+    nodes: int
+    files: int | None
+    queries: int
+    film_bytes: int
+    lease_s: int
+    renewals_s: int
+    is_brief: bool
+
+
+@dataclass(slots=True)
+class Result:
+    """What came of it. Times of searches are until the first hit, in milliseconds."""
+
+    nodes: int
+    sharers: int
+    files: int = 0
+    files_of_the_largest: int = 0
+    shared_in_all: int = 0
+    entries: int = 0
+    announced_s: float = 0.0
+    queries: int = 0
+    queries_with_hits: int = 0
+    first_hit_ms: dict[str, float] | None = None
+    whole_search_ms: dict[str, float] | None = None
+    command_ms: dict[str, float] | None = None
+    precision: float = 0.0
+    recall: float = 0.0
+    hostile_files_shared: int = 0
+    film_mib: float = 0.0
+    film_s: float = 0.0
+    film_hash_equal: bool = False
+    film_pieces_false: int = 0
+    film_pieces_stalled: int = 0
+    removed_file_vanished_s: float = 0.0
+    lease_s: int = 0
+    silent_vanished_s: list[float] | None = None
+    precision_after: float = 0.0
+    recall_after: float = 0.0
+    publications_due: int = 0
+    renewed: int = 0
+    renewed_within_s: float = 0.0
+    renewed_per_s: float = 0.0
+    renewals_needed_per_s: float = 0.0
+    requests_per_renewal: float = 0.0
+    datagrams_per_renewal: float = 0.0
+    seconds: float = 0.0
+
+    def broken(self) -> list[str]:
+        """Which promises were not kept."""
+        first_ms = (self.first_hit_ms or {}).get("max", 0.0)
+        kept = {
+            "precision and recall are 1": self.precision == self.recall == 1.0,
+            "and so they are in the end": self.precision_after == self.recall_after == 1.0,
+            "the first hit comes within a second": first_ms < FIRST_HIT_MAX_MS,
+            "the film is whole": self.film_hash_equal,
+            "renewals keep up": self.renewed_per_s >= self.renewals_needed_per_s,
+            "a removed file is gone in a minute": self.removed_file_vanished_s < WATCHED_MAX_S,
+            "who is silent is gone within the lease": all(
+                took_s <= self.lease_s for took_s in self.silent_vanished_s or ()
+            ),
+        }
+        return [f"not so: {promise}" for promise, is_kept in kept.items() if not is_kept]
+
+
+class Story:
+    """The network, those who share, and one who searches."""
+
+    def __init__(
+        self, network: Network, size: Size, result: Result, *, rng: random.Random, say: Console
+    ) -> None:
+        self._network = network
+        self._size = size
+        self._result = result
+        self._rng = rng
+        self._say = say
+        self._secret = network.folder / "secret"
+        self._plain = Plain()
+        self.sharers: list[Sharer] = []
+
+    async def tell(self, sharers: int) -> None:
+        """From the first daemon to the last renewal."""
+        self._say.print("starting daemons, copying files")
+        await self._network.grow(1, bootstrap=None, tick=lambda: None)
+        invite = self._network.daemons[0].invite
+        daemons = self._size.nodes - sharers
+        await self._network.grow(daemons - 1, bootstrap=invite, tick=lambda: None)
+        await self._prepare(sharers, invite)
+        self._say.print(f"sharing {self._result.shared_in_all} files")
+        await self._share()
+        joining = Joining(network_of(self._secret), (invite,), "127.0.0.1")
+        async with guest(self._network.folder / "guest", joining, hint=None) as node:
+            self._say.print("searching")
+            await self._search(node)
+            await self._search_by_command(invite)
+            self._say.print("fetching the film, and what is in the hostile folder")
+            await self._fetch_hostile(node)
+            await self._fetch_film(node)
+            await self._fall_silent_and_remove(node)
+            await self._search_again(node)
+        if not self._size.is_brief:
+            self._say.print("letting the largest sharer come back with everything due")
+            await self._renew()
+
+    # --- Sharing ----------------------------------------------------------------------------------
+
+    async def _prepare(self, sharers: int, invite: str) -> None:
+        """The trees, and the plain index of them."""
+        files = real_files(self._size.files, rng=self._rng)
+        folder, result = self._network.folder, self._result
+        film = folder / "film"
+        film.write_bytes(self._rng.randbytes(self._size.film_bytes))
+        for number, part in enumerate(parts_of(files, sharers, rng=self._rng)):
+            tree = folder / f"shared-{number}"
+            await asyncio.to_thread(plant, tree, part)
+            for one in part:
+                await self._plain.add(number, one.source, one.path)
+            if 1 <= number <= 3:
+                (tree / FILM).parent.mkdir()
+                (tree / FILM).write_bytes(film.read_bytes())
+                await self._plain.add(number, film, FILM)
+            home = folder / f"sharer-{number}"
+            sharer = Sharer(number, home, [tree], self._secret, invite, self._size.lease_s)
+            self.sharers.append(sharer)
+        last, hostile = self.sharers[-1], folder / "hostile"
+        plant_hostile(hostile)
+        last.folders.append(hostile)
+        for name in HOSTILE_NAMES:
+            path = os.fsdecode(name)
+            await self._plain.add(last.number, hostile / path, path)
+        for number, _ in self._plain.files:
+            self.sharers[number].files += 1
+        result.files, result.files_of_the_largest = len(files), self.sharers[0].files
+        result.shared_in_all = len(self._plain.files)
+
+    async def _share(self) -> None:
+        started = time.perf_counter()
+        for sharer in self.sharers:
+            await sharer.start()
+
+        async def wait(sharer: Sharer) -> None:
+            entries = await sharer.announced(within_s=ANNOUNCED_WITHIN_S)
+            self._result.entries += entries
+            took_s = time.perf_counter() - started
+            self._say.print(
+                f"  {sharer.number}: {sharer.files} files, {entries} entries, {took_s:.0f} s"
+            )
+
+        await each(self.sharers, wait, at_once=len(self.sharers))
+        self._result.announced_s = round(time.perf_counter() - started, 1)
+        wanted = sum(len(entry.words) for entry in self._plain.files.values())
+        if wanted != self._result.entries:
+            raise click.ClickException(f"{self._result.entries} entries, and not {wanted}")
+
+    # --- Searching --------------------------------------------------------------------------------
+
+    async def _search(self, node: Node) -> None:
+        queries = self._plain.queries(self._size.queries, rng=self._rng)
+        queries.append(["hostile"])
+        first_ms, whole_ms = list[float](), list[float]()
+        judged = Judged()
+        for words in queries:
+            found, first, whole = await self._ask(node, words)
+            judged.add(found, self._plain.search(words), words)
+            whole_ms.append(whole)
+            if first is not None:
+                first_ms.append(first)
+        result = self._result
+        result.queries, result.queries_with_hits = len(queries), len(first_ms)
+        result.first_hit_ms, result.whole_search_ms = spread(first_ms), spread(whole_ms)
+        result.precision, result.recall = judged.precision, judged.recall
+        for line in judged.wrong:
+            self._say.print(line, markup=False)
+
+    async def _search_again(self, node: Node) -> None:
+        """Without those who are gone."""
+        judged = Judged()
+        for words in self._plain.queries(QUERIES_AGAIN, rng=self._rng):
+            found, *_ = await self._ask(node, words)
+            judged.add(found, self._plain.search(words), words)
+        self._result.precision_after, self._result.recall_after = judged.precision, judged.recall
+        for line in judged.wrong:
+            self._say.print(line, markup=False)
+
+    async def _ask(self, node: Node, words: Sequence[str]) -> tuple[set[Pair], float | None, float]:
+        """What is found, and after how many milliseconds the first and all of it."""
+        started = time.perf_counter()
+        first_ms: list[float] = []
+
+        def on_hit(_: object) -> None:
+            first_ms.append((time.perf_counter() - started) * 1000)
+
+        search = Search(node, words, on_hit=on_hit)
+        if not await search.run(within_s=SEARCH_MAX_S):
+            raise click.ClickException(f"the search for {words} took {SEARCH_MAX_S} s")
+        number_of = {sharer.author: sharer.number for sharer in self.sharers}
+        found = {
+            (key, number_of[author]) for key, hit in search.hits.items() for author in hit.providers
+        }
+        whole_ms = (time.perf_counter() - started) * 1000
+        return found, first_ms[0] if first_ms else None, whole_ms
+
+    async def _search_by_command(self, invite: str) -> None:
+        """The same as it is typed: a process that starts, joins and searches."""
+        times_ms = []
+        for path in self._rng.sample(self._plain.only_of(0), COMMANDS):
+            command = [sys.executable, "-m", "examples.file_index", "search", path, "--json"]
+            command += ["--limit", "1", "--network", NETWORK_NAME, "--host", "127.0.0.1"]
+            command += ["--secret-file", str(self._secret), "--bootstrap", invite]
+            command += ["--folder", str(self._network.folder / "command")]
+            started = time.perf_counter()
+            told = await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+            times_ms.append((time.perf_counter() - started) * 1000)
+            assert json.loads(told.stdout)["number"] == 1
+        self._result.command_ms = spread(times_ms)
+
+    # --- Fetching ---------------------------------------------------------------------------------
+
+    async def _fetch_hostile(self, node: Node) -> None:
+        """What has odd names; that nothing else of that folder is found, `_search` has seen."""
+        last, target = self.sharers[-1], self._network.folder / "fetched"
+        for number, name in enumerate(HOSTILE_NAMES):
+            entry = self._plain.files[last.number, os.fsdecode(name)]
+            await node.fetch(entry.key, target)
+            assert target.read_bytes() == b"hostile %d" % number
+            self._result.hostile_files_shared += 1
+        assert last.process is not None
+        assert last.process.poll() is None
+
+    async def _fetch_film(self, node: Node) -> None:
+        """From three, of whom half-way one is killed and one lies from then on."""
+        killed, liar, _ = self.sharers[1:4]
+        film, target = self._network.folder / "film", self._network.folder / "film-fetched"
+        before = (await node.status()).counters
+
+        def at_half(progress: Progress) -> None:
+            if killed.process is not None and progress.done_bytes * 2 >= progress.total_bytes:
+                killed.end(signal.SIGKILL)
+                killed.silent_since = time.perf_counter()
+                with liar.paused():
+                    falsify(liar.folders[0] / FILM)
+
+        started = time.perf_counter()
+        key = self._plain.files[killed.number, FILM].key
+        await node.fetch(key, target, on_progress=at_half)
+        result, after = self._result, (await node.status()).counters
+        result.film_s = round(time.perf_counter() - started, 1)
+        result.film_mib = round(self._size.film_bytes / 2**20, 1)
+        result.film_hash_equal = hash_of(target) == hash_of(film)
+        for name in ("false", "stalled"):
+            count = after.get(f"pieces_{name}", 0) - before.get(f"pieces_{name}", 0)
+            setattr(result, f"film_pieces_{name}", count)
+
+    # --- Going ------------------------------------------------------------------------------------
+
+    async def _fall_silent_and_remove(self, node: Node) -> None:
+        """A second one is killed; then a third one's file is removed, and all three are watched."""
+        killed, second, living = self.sharers[1], self.sharers[4], self.sharers[3]
+        second.end(signal.SIGKILL)
+        second.silent_since = time.perf_counter()
+        path = self._rng.choice([one for one in self._plain.only_of(living.number) if one != FILM])
+        entry = self._plain.files[living.number, path]
+        (living.folders[0] / path).unlink()
+        started = time.perf_counter()
+        words = entry.words[:3]
+        await self._until_gone(node, words, lambda found: (entry.key, living.number) in found)
+        self._result.removed_file_vanished_s = round(time.perf_counter() - started, 1)
+        self._plain.remove(living.number, path)
+        if not self._size.is_brief:
+            self._say.print("waiting until two who were killed are not found any more")
+            self._result.lease_s = self._size.lease_s
+            await each([killed, second], lambda one: self._until_silent(node, one), at_once=2)
+        for one in (killed, second):
+            if self._size.is_brief:
+                self._say.print(f"  {one.number} may be found until its lease is over")
+            else:
+                self._plain.forget(one.number)
+
+    async def _until_silent(self, node: Node, sharer: Sharer) -> None:
+        path = self._rng.choice(self._plain.only_of(sharer.number))
+        words = self._plain.files[sharer.number, path].words[:3]
+        await self._until_gone(
+            node, words, lambda found: any(number == sharer.number for _, number in found)
+        )
+        took_s = round(time.perf_counter() - sharer.silent_since, 1)
+        self._result.silent_vanished_s = [*(self._result.silent_vanished_s or ()), took_s]
+
+    async def _until_gone(
+        self, node: Node, words: Sequence[str], is_there: Callable[[set[Pair]], bool]
+    ) -> None:
+        async with asyncio.timeout(2 * self._size.lease_s):
+            while is_there((await self._ask(node, words))[0]):  # noqa: ASYNC110 - it is polled
+                await asyncio.sleep(LOOK_S)
+
+    # --- Renewal ----------------------------------------------------------------------------------
+
+    async def _renew(self) -> None:
+        """The largest sharer is stopped, and comes back when all it publishes is due."""
+        largest, result = self.sharers[0], self._result
+        largest.end(signal.SIGTERM)
+        result.publications_due = largest.let_time_pass()
+        result.renewals_needed_per_s = round(result.publications_due / (ENTRY_TTL_S / 2), 1)
+        await largest.start()
+        await largest.announced(within_s=ANNOUNCED_WITHIN_S)
+        first = await self._renewals(largest, lambda facts: facts["renewed"])
+        started = time.perf_counter()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._size.renewals_s):
+                await self._renewals(largest, lambda facts: facts["renewed_last"] < ONE_BY_ONE)
+        last, took_s = largest.facts(), time.perf_counter() - started
+        done = {
+            name: last[name] - first[name] for name in ("renewed", "renewal_requests", "datagrams")
+        }
+        result.renewed, result.renewed_within_s = last["renewed"], round(took_s, 1)
+        result.renewed_per_s = round(done["renewed"] / took_s, 1)
+        result.requests_per_renewal = round(done["renewal_requests"] / done["renewed"], 2)
+        result.datagrams_per_renewal = round(done["datagrams"] / done["renewed"], 2)
+
+    async def _renewals(
+        self, sharer: Sharer, are_so: Callable[[dict[str, Any]], bool]
+    ) -> dict[str, Any]:
+        """What it says of itself, once it says so."""
+        while not are_so(facts := sharer.facts()):  # noqa: ASYNC110 - as above
+            await asyncio.sleep(LOOK_S)
+        return facts
+
+
+class Judged:
+    """What was found, beside what there is."""
+
+    def __init__(self) -> None:
+        self._found = self._true = self._right = 0
+        self.wrong: list[str] = []
+
+    def add(self, found: set[Pair], true: set[Pair], words: Sequence[str]) -> None:
+        """One search."""
+        self._found += len(found)
+        self._true += len(true)
+        self._right += len(found & true)
+        if found != true:
+            text = f"{words}: {len(true - found)} missing, {len(found - true)} too many"
+            self.wrong.append(text)
+
+    @property
+    def precision(self) -> float:
+        """Which share of what was found is right."""
+        return self._right / self._found if self._found else 1.0
+
+    @property
+    def recall(self) -> float:
+        """Which share of what there is was found."""
+        return self._right / self._true if self._true else 1.0
+
+
+def spread(times_ms: list[float]) -> dict[str, float]:
+    """Some of them, in order."""
+    times_ms.sort()
+    shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+    return {name: round(times_ms[int(s * (len(times_ms) - 1))], 1) for name, s in shares.items()}
+
+
+def falsify(path: Path) -> None:
+    """Other bytes, as many as before, in a file that looks as it did: who serves it lies."""
+    status = path.stat()
+    with path.open("r+b") as file:
+        for _ in range(0, status.st_size, 2**20):
+            file.write(bytes(min(2**20, status.st_size - file.tell())))
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def hash_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
