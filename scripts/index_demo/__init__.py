@@ -2,5 +2,6 @@
 
 - trees: which real files are shared by whom, a folder that means harm, a plain index of it all
 - sharers: processes that share
-- story: what is done to them, and measured
+- story: what is done to them
+- figures: what comes out of it
 """

@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 
 from scripts._demo import running
+from scripts.index_demo.figures import Result, Size
 from scripts.index_demo.sharers import ending
-from scripts.index_demo.story import Result, Size, Story
+from scripts.index_demo.story import Story
 
 SHARERS = 6
 
