@@ -11,7 +11,7 @@ import msgpack
 import pytest
 
 from examples.file_index.entry import Entry
-from examples.file_index.searching import Filter, Hit, Meeting, Search, ranked
+from examples.file_index.searching import Filter, Hit, Search, ranked
 from examples.file_index.sharing import BEACON, ENTRY_TTL_S, LEASE_S
 from examples.file_index.words import topic_of, words_of
 from kademlia_node import Incomplete, Key, Kind, Node, NotFound
@@ -314,20 +314,26 @@ async def test_junk_under_a_word_and_entries_that_do_not_have_it_are_passed_over
     assert await paths(town.searcher, "x") == ["x/a.txt", "x/spam.txt"]
 
 
-async def test_words_of_different_authors_do_not_meet(town: Town) -> None:
-    one, other, *_ = town.keepers
-    for node, word in ((one, "x"), (other, "spam")):
-        await node.set(BEACON, b"", own=True)
-        await spam(node, ENTRY.pack(), word=word)
+async def test_words_of_different_files_do_not_meet(town: Town) -> None:
+    await town.peer("x/a.txt")
+    await town.peer("spam/a.txt")
+    assert len(await paths(town.searcher, "a")) == 2
     assert await paths(town.searcher, "x spam") == []
 
 
-def test_a_file_is_met_when_all_words_have_shown_it() -> None:
-    meeting, file = Meeting(["x", "spam"]), (b"author", b"slot")
-    assert not meeting.add("x", file, ENTRY)
-    assert not meeting.add("x", file, ENTRY)
-    assert not meeting.add("spam", (b"author", b"other slot"), ENTRY)
-    assert meeting.add("spam", file, ENTRY)
+async def test_one_word_that_shows_a_file_is_enough(town: Town) -> None:
+    """So the first hit waits for no topic of thousands of entries."""
+    sharer = town.keepers[0]
+    await sharer.set(BEACON, b"", own=True)
+    await spam(sharer, ENTRY.pack())
+    assert await paths(town.searcher, "x spam") == ["x/spam.txt"]
+    assert await paths(town.searcher, "x other") == []
+
+
+async def test_a_file_that_all_words_show_is_one_hit(town: Town) -> None:
+    await town.peer("x/a.txt")
+    (hit,) = await search(town.searcher, "x a txt text")
+    assert len(hit.providers) == 1
 
 
 def hit(path: str, *, title: str = "", providers: int = 1) -> Hit:
