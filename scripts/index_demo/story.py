@@ -38,6 +38,7 @@ from scripts.index_demo.trees import (
 ANNOUNCED_WITHIN_S: Final = 3600.0
 SEARCH_MAX_S: Final = 120.0
 QUERIES_AGAIN: Final = 20
+LOOKS_WITHOUT: Final = 5  # in a row, and it is gone
 COMMANDS: Final = 5
 ONE_BY_ONE: Final = 8  # renewals of one round; fewer, and nothing more is due
 
@@ -249,8 +250,10 @@ class Story:
         (living.folders[0] / path).unlink()
         started = time.perf_counter()
         words = entry.words[:3]
-        await self._until_gone(node, words, lambda found: (entry.key, living.number) in found)
-        self._result.removed_file_vanished_s = round(time.perf_counter() - started, 1)
+        gone_at = await self._until_gone(
+            node, words, lambda found: (entry.key, living.number) in found
+        )
+        self._result.removed_file_vanished_s = round(gone_at - started, 1)
         self._plain.remove(living.number, path)
         if not self._size.is_brief:
             self._say.print("waiting until two who were killed are not found any more")
@@ -265,18 +268,30 @@ class Story:
     async def _until_silent(self, node: Node, sharer: Sharer) -> None:
         path = self._rng.choice(self._plain.only_of(sharer.number))
         words = self._plain.files[sharer.number, path].words[:3]
-        await self._until_gone(
+        gone_at = await self._until_gone(
             node, words, lambda found: any(number == sharer.number for _, number in found)
         )
-        took_s = round(time.perf_counter() - sharer.silent_since, 1)
+        took_s = round(gone_at - sharer.silent_since, 1)
         self._result.silent_vanished_s = [*(self._result.silent_vanished_s or ()), took_s]
 
     async def _until_gone(
         self, node: Node, words: Sequence[str], is_there: Callable[[set[Pair]], bool]
-    ) -> None:
+    ) -> float:
+        """Look until it is not there; several times, for one search may have missed it.
+
+        Returns when it was gone, as `perf_counter` tells.
+        """
+        looks_without, gone_at = 0, 0.0
         async with asyncio.timeout(2 * self._size.lease_s):
-            while is_there((await self._ask(node, words))[0]):  # noqa: ASYNC110 - it is polled
+            while looks_without < LOOKS_WITHOUT:
+                found, *_ = await self._ask(node, words)
+                if is_there(found):
+                    looks_without = 0
+                elif not looks_without:
+                    gone_at = time.perf_counter()
+                looks_without += not is_there(found)
                 await asyncio.sleep(LOOK_S)
+        return gone_at
 
     # --- Renewal ----------------------------------------------------------------------------------
 
