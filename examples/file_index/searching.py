@@ -18,10 +18,11 @@ from typing import Final
 from examples.file_index.entry import Entry, parse
 from examples.file_index.sharing import BEACON
 from examples.file_index.words import topic_of, words_of
-from kademlia_node import Key, Node, NotAgreed
+from kademlia_node import Key, Node, NotAgreed, NotFound, StepOutcome
 
 AUTHORS_MAX: Final = 1024  # whose beacon one search looks for
 LOOKS_AT_ONCE: Final = 8
+LOOKS_MAX: Final = 3  # for one beacon, while some are silent: the machine may be busy
 FILES_MAX: Final = 100_000  # told apart in one search
 
 File = tuple[bytes, bytes, Key]
@@ -132,15 +133,25 @@ class Search:
     async def _look_for(self, author: bytes) -> None:
         """See whether an author is there; then give out what waited for that."""
         async with self._looks:
-            try:
-                beacon = await self._node.get(BEACON, author=author, default=None)
-            except NotAgreed:
-                beacon = None
-        self._lives[author] = beacon is not None
-        waiting = self._waiting.pop(author, [])
-        if beacon is not None:
-            for entry in waiting:
+            lives = await self._is_there(author)
+        self._lives[author] = lives
+        for entry in self._waiting.pop(author, []):
+            if lives:
                 self._give(entry, author)
+
+    async def _is_there(self, author: bytes) -> bool:
+        """Whether its beacon is lit. That nobody says so counts only if nobody was silent."""
+        for _ in range(LOOKS_MAX):
+            try:
+                await self._node.get(BEACON, author=author)
+            except NotAgreed:
+                return False
+            except NotFound as error:
+                if error.withdrawn or not error.trace.count(StepOutcome.SILENT):
+                    return False
+            else:
+                return True
+        return False
 
     def _give(self, entry: Entry, author: bytes) -> None:
         hit = self.hits.get(entry.key)

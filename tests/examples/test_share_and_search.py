@@ -15,7 +15,14 @@ from examples.file_index.searching import Filter, Hit, Search, ranked
 from examples.file_index.sharing import BEACON, ENTRY_TTL_S, LEASE_S
 from examples.file_index.words import topic_of, words_of
 from kademlia_node import Incomplete, Key, Kind, Node, NotFound
-from kademlia_node.core.message import Store, Stored, StoreStatus
+from kademlia_node.core.message import (
+    FindValue,
+    Request,
+    Response,
+    Store,
+    Stored,
+    StoreStatus,
+)
 from tests.examples.sharers import Peer, paths, search
 from tests.node.network import HOUR, SILENCE, Neighbourhood, collect
 
@@ -277,6 +284,31 @@ async def test_who_reaches_nobody_says_so_and_tries_again(tmp_path: Path) -> Non
             keeper.answer = lambda _: None
         assert await trouble_of(peer) == ""
         assert await collect(keepers[0].find(topic_of("x"))) == []
+        peer.close()
+
+
+async def test_a_beacon_is_looked_for_again_where_nobody_answered(tmp_path: Path) -> None:
+    async with Neighbourhood() as here:
+        keepers = await here.grow_puppets(4)
+        peer = Peer(here, tmp_path, server=False)
+        peer.write("x/a.txt")
+        await peer.start()
+        await peer.sharer.refresh()
+        key = peer.node.key_of(BEACON, own=True).digest
+        asked_at: list[float] = []
+
+        def be_busy(request: Request) -> Response | None:
+            """For longer than one look."""
+            if not isinstance(request, FindValue) or request.key != key:
+                return None
+            asked_at.append(asyncio.get_running_loop().time())
+            return SILENCE if asked_at[-1] < asked_at[0] + 2.8 else None
+
+        for keeper in keepers:
+            keeper.answer = be_busy
+        reader = await here.start(server=False)
+        assert await paths(reader, "x") == ["x/a.txt"]
+        assert asked_at[-1] > asked_at[0] + 2.5
         peer.close()
 
 
