@@ -242,10 +242,10 @@ class Story:
 
     async def _fall_silent_and_remove(self, node: Node) -> None:
         """A second one is killed; then a third one's file is removed, and all three are watched."""
-        killed, second, living = self.sharers[1], self.sharers[4], self.sharers[3]
+        killed, second, living = self.sharers[1], self.sharers[4], self.sharers[0]
         second.end(signal.SIGKILL)
         second.silent_since = time.perf_counter()
-        path = self._rng.choice([one for one in self._plain.only_of(living.number) if one != FILM])
+        path = self._rng.choice(self._plain.only_of(living.number))
         entry = self._plain.files[living.number, path]
         (living.folders[0] / path).unlink()
         started = time.perf_counter()
@@ -266,12 +266,15 @@ class Story:
                 self._plain.forget(one.number)
 
     async def _until_silent(self, node: Node, sharer: Sharer) -> None:
-        path = self._rng.choice(self._plain.only_of(sharer.number))
-        words = self._plain.files[sharer.number, path].words[:3]
+        place = self._rng.choice(
+            sorted(one for one in self._plain.files if one[0] == sharer.number)
+        )
+        words = self._plain.files[place].words[:3]
         gone_at = await self._until_gone(
             node, words, lambda found: any(number == sharer.number for _, number in found)
         )
         took_s = round(gone_at - sharer.silent_since, 1)
+        self._say.print(f"  {sharer.number} is found no longer after {took_s} s")
         self._result.silent_vanished_s = [*(self._result.silent_vanished_s or ()), took_s]
 
     async def _until_gone(
