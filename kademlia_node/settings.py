@@ -197,6 +197,7 @@ class Settings:
     renew_after_s: float = 22 * 3600.0  # of EXPIRY_DEFAULT_S; jittered by a tenth
     renew_every_s: float = 60.0  # what has become due meanwhile is renewed
     renewals_at_once: int = 8  # the next ones follow after renew_pause_s: no storm after a pause
+    renew_all_s: float = 1800.0  # for all there are: of more than 14,000, more are renewed at once
     renew_pause_s: float = 1.0  # and other chores have their turn
     renew_retry_s: float = 300.0  # a renewal that nobody took is tried again
     republish: Republish = "difference"  # how holders keep copies up

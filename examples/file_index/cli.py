@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import signal
 import sqlite3
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -15,15 +13,15 @@ import click
 
 from examples.file_index import view
 from examples.file_index.fetching import target_of
+from examples.file_index.hosting import Host
 from examples.file_index.ledger import Ledger, Result, locked, open_ledger
-from examples.file_index.options import PATH, folder_option, in_json, joins
+from examples.file_index.options import PATH, by_daemon, folder_option, in_json, joins
 from examples.file_index.searching import Filter, Hit, Search, ranked
 from examples.file_index.sharing import ENTRY_TTL_S, LEASE_S, Sharer, Sight, look
-from examples.file_index.shelf import Shelf
-from examples.file_index.station import Joining, guest, member, own_identity, write_memory
+from examples.file_index.station import Joining, guest, host_of, write_memory
 from examples.file_index.titles import KINDS
 from examples.file_index.words import words_of
-from kademlia_node import Incomplete, KademliaError, Key, NotFound, NotStored, SetupError
+from kademlia_node import Incomplete, KademliaError, Key, Node, NotFound, NotStored, SetupError
 
 POLL_S: Final = 5.0  # between two looks at the folders
 EXAMPLES_SHOWN: Final = 3  # of what is skipped for one reason
@@ -67,6 +65,7 @@ def main() -> None:
 @main.command()
 @click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @joins
+@by_daemon
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be shared.")
 @click.option(
@@ -85,6 +84,7 @@ def share(
     yes: bool,
     dry_run: bool,
     lease_s: int,
+    daemon: Path | None,
 ) -> None:
     """Share FOLDERS, and those of before, as long as this runs; prints our invite.
 
@@ -105,7 +105,7 @@ def share(
         ledger.add_folders(resolved)
         with locked(folder) as is_ours:
             if is_ours:
-                asyncio.run(_share(ledger, joining, lease_s=lease_s))
+                asyncio.run(_share(ledger, joining, lease_s=lease_s, daemon=daemon))
             else:
                 view.talk("the process that shares already takes them on")
 
@@ -129,27 +129,23 @@ def _show(sight: Sight) -> None:
         view.talk(f"{count} not: {reason} ({', '.join(map(view.printable, paths))}{more})")
 
 
-async def _share(ledger: Ledger, joining: Joining, *, lease_s: int) -> None:
-    identity, shelf = await own_identity(ledger.path, joining.network), Shelf()
+async def _share(ledger: Ledger, joining: Joining, *, lease_s: int, daemon: Path | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    salt = hashlib.sha256(b"file-index slots" + identity.seed).digest()
-    async with member(ledger.path, joining, identity=identity, content=shelf) as node:
+    async with host_of(ledger, joining, daemon=daemon) as (node, shelf, salt):
         click.echo(str(node.invite))
         with view.meter() as meter:
             sharer = Sharer(node, ledger, shelf, salt=salt, lease_s=lease_s, on_step=meter.step)
             async with asyncio.TaskGroup() as tasks:
-                keeping = tasks.create_task(
-                    _keep_up(sharer, lambda: write_memory(ledger.path, node))
-                )
+                keeping = tasks.create_task(_keep_up(sharer, node, ledger.path))
                 await stop.wait()
                 keeping.cancel()
         await sharer.leave()
     ledger.say(invite="")
 
 
-async def _keep_up(sharer: Sharer, after_each: Callable[[], None]) -> None:
+async def _keep_up(sharer: Sharer, node: Host, folder: Path) -> None:
     """Refresh until cancelled; say what cannot be done, once."""
     said = ""
     while True:
@@ -157,7 +153,8 @@ async def _keep_up(sharer: Sharer, after_each: Callable[[], None]) -> None:
         if sharer.trouble and sharer.trouble != said:
             view.talk(f"file-index: {sharer.trouble}; trying again")
         said = sharer.trouble
-        after_each()
+        if isinstance(node, Node):
+            write_memory(folder, node)
         await asyncio.sleep(POLL_S)
 
 
@@ -306,7 +303,7 @@ def status(*, folder: Path, as_json: bool) -> None:
             "files": files,
             "size": size,
             "announced": announced,
-        } | ledger.facts()
+        } | {name: said for name, said in ledger.facts().items() if name != "salt"}
     if as_json:
         view.show_json(fields)
     else:
@@ -316,8 +313,16 @@ def status(*, folder: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("folders", nargs=-1, type=PATH)
 @joins
+@by_daemon
 @click.option("--all", "everything", is_flag=True, help="All folders.")
-def unshare(*, folders: tuple[Path, ...], folder: Path, joining: Joining, everything: bool) -> None:
+def unshare(
+    *,
+    folders: tuple[Path, ...],
+    folder: Path,
+    joining: Joining,
+    daemon: Path | None,
+    everything: bool,
+) -> None:
     """Share FOLDERS no longer: what was announced of them is withdrawn at once."""
     if everything == bool(folders):
         raise click.UsageError("name folders, or --all")
@@ -326,27 +331,27 @@ def unshare(*, folders: tuple[Path, ...], folder: Path, joining: Joining, everyt
         unknown = [one for one in wanted if not ledger.remove_folder(one)]
         if unknown:
             _end(f"not shared: {', '.join(unknown)}", code=1)
-        asyncio.run(_see_withdrawn(ledger, joining, wanted))
+        asyncio.run(_see_withdrawn(ledger, joining, wanted, daemon=daemon))
 
 
-async def _see_withdrawn(ledger: Ledger, joining: Joining, folders: list[str]) -> None:
+async def _see_withdrawn(
+    ledger: Ledger, joining: Joining, folders: list[str], *, daemon: Path | None
+) -> None:
     """Wait until the process that shares has withdrawn all, or do it in its place."""
     for _ in range(UNSHARE_WAIT_S):
         if not any(map(ledger.count_in, folders)):
             return
         with locked(ledger.path) as is_ours:
             if is_ours:
-                await _withdraw(ledger, joining)
+                await _withdraw(ledger, joining, daemon=daemon)
                 return
         await asyncio.sleep(1)
     raise SetupError("not all is withdrawn yet; the process that shares goes on trying")
 
 
-async def _withdraw(ledger: Ledger, joining: Joining) -> None:
-    """Withdraw what is not to be shared any more, with the sharer's own key."""
-    identity, shelf = await own_identity(ledger.path, joining.network), Shelf()
-    salt = hashlib.sha256(b"file-index slots" + identity.seed).digest()
-    async with member(ledger.path, joining, identity=identity, content=shelf) as node:
+async def _withdraw(ledger: Ledger, joining: Joining, *, daemon: Path | None) -> None:
+    """Withdraw what is not to be shared any more, with the key that it was announced with."""
+    async with host_of(ledger, joining, daemon=daemon) as (node, shelf, salt):
         if not (await node.status()).joined:
             hours = ENTRY_TTL_S // 3600
             raise SetupError(f"nobody was reached; what is announced expires within {hours} hours")

@@ -39,6 +39,12 @@ folder_option = option(
     default=default_folder,
     help="State: key, ledger and records.  [default: in the XDG data home]",
 )
+by_daemon = option(
+    "--daemon",
+    type=PATH,
+    metavar="FOLDER",
+    help="Let the daemon (`kademlia-node run`) of this data folder share, in its own network.",
+)
 in_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 JOINING: Final = (
     folder_option,

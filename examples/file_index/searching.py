@@ -1,8 +1,9 @@
-"""Searching: the topics of all words are read at once, and met files are given out as they come.
+"""Searching: the topics of all words are read at once, and files are given out as they come.
 
-A file is met when every word has shown it. What is shown comes from strangers: an entry under a
-word that it does not have is passed over, and so is everything of an author whose beacon is out,
-for then its files cannot be had.
+An entry tells all the words that its file has, so a file is found as soon as one of its words shows
+it: that of a rare word comes at once, while thousands of others are still read under a common one.
+What is shown comes from strangers: an entry that has not all the words is passed over, and so is
+everything of an author whose beacon is out, for then its files cannot be had.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Final
 from examples.file_index.entry import Entry, parse
 from examples.file_index.sharing import BEACON
 from examples.file_index.words import topic_of, words_of
-from kademlia_node import Key, Node, NotAgreed
+from kademlia_node import Key, Node, NotAgreed, NotFound, StepOutcome
 
 AUTHORS_MAX: Final = 1024  # whose beacon one search looks for
 LOOKS_AT_ONCE: Final = 8
-FILES_MAX: Final = 100_000  # remembered while their other words are still to come
+LOOKS_MAX: Final = 3  # for one beacon, while some are silent: the machine may be busy
+FILES_MAX: Final = 100_000  # told apart in one search
 
-File = tuple[bytes, bytes]
-"""Author and slot: one file of one sharer."""
+File = tuple[bytes, bytes, Key]
+"""Author, slot and content: one file of one sharer."""
 
 
 @dataclass(slots=True)
@@ -47,21 +49,6 @@ class Filter:
         """Whether this one is."""
         is_small = self.size_max is None or entry.size <= self.size_max
         return self.size_min <= entry.size and is_small and self.kind in (None, entry.kind)
-
-
-class Meeting:
-    """Which files were shown by which words: a file that all have shown is met."""
-
-    def __init__(self, words: Iterable[str]) -> None:
-        self._words = frozenset(words)
-        self._shown: defaultdict[File, set[str]] = defaultdict(set)
-
-    def add(self, word: str, file: File, entry: Entry) -> bool:
-        """A word shows a file; whether it is met by now."""
-        if word not in entry.words or (file not in self._shown and len(self._shown) >= FILES_MAX):
-            return False
-        self._shown[file].add(word)
-        return self._shown[file] == self._words
 
 
 class _Enough(Exception):  # noqa: N818 - ends a search, no error
@@ -93,7 +80,7 @@ class Search:
         self._wanted = wanted or Filter()
         self._on_hit = on_hit
         self._limit = limit
-        self._meeting = Meeting(words)
+        self._shown: set[File] = set()
         self._lives: dict[bytes, bool | None] = {}  # None: it is being looked for
         self._waiting: defaultdict[bytes, list[Entry]] = defaultdict(list)
         self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
@@ -119,9 +106,18 @@ class Search:
                     entry = parse(found.value)
                 except ValueError:
                     continue
-                is_met = self._meeting.add(word, (found.author, found.slot), entry)
-                if is_met and self._wanted.wants(entry):
+                if self._is_found(entry) and self._is_new((found.author, found.slot, entry.key)):
                     self._meet(entry, found.author, tasks)
+
+    def _is_found(self, entry: Entry) -> bool:
+        return self._wanted.wants(entry) and set(self._words).issubset(entry.words)
+
+    def _is_new(self, file: File) -> bool:
+        """Whether no other word has shown it yet."""
+        if file in self._shown or len(self._shown) >= FILES_MAX:
+            return False
+        self._shown.add(file)
+        return True
 
     def _meet(self, entry: Entry, author: bytes, tasks: asyncio.TaskGroup) -> None:
         """Give it out if its author is there, or as soon as that is known."""
@@ -137,15 +133,25 @@ class Search:
     async def _look_for(self, author: bytes) -> None:
         """See whether an author is there; then give out what waited for that."""
         async with self._looks:
-            try:
-                beacon = await self._node.get(BEACON, author=author, default=None)
-            except NotAgreed:
-                beacon = None
-        self._lives[author] = beacon is not None
-        waiting = self._waiting.pop(author, [])
-        if beacon is not None:
-            for entry in waiting:
+            lives = await self._is_there(author)
+        self._lives[author] = lives
+        for entry in self._waiting.pop(author, []):
+            if lives:
                 self._give(entry, author)
+
+    async def _is_there(self, author: bytes) -> bool:
+        """Whether its beacon is lit. That nobody says so counts only if nobody was silent."""
+        for _ in range(LOOKS_MAX):
+            try:
+                await self._node.get(BEACON, author=author)
+            except NotAgreed:
+                return False
+            except NotFound as error:
+                if error.withdrawn or not error.trace.count(StepOutcome.SILENT):
+                    return False
+            else:
+                return True
+        return False
 
     def _give(self, entry: Entry, author: bytes) -> None:
         hit = self.hits.get(entry.key)

@@ -16,17 +16,17 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from examples.file_index.entry import Entry, shown_path, shown_title
+from examples.file_index.hosting import Host, Serving
 from examples.file_index.ledger import Known, Ledger
-from examples.file_index.shelf import Shelf
 from examples.file_index.titles import kind_of
 from examples.file_index.walk import Content, Found, Skipped, read, scan
 from examples.file_index.words import topic_of
-from kademlia_node import Announcement, Key, Node, NotStored, SetupError
+from kademlia_node import Announcement, KademliaError, Key
 
 BEACON: Final = "file-index"  # an entry of the sharer's own: it is there
 LEASE_S: Final = 600  # of the beacon
@@ -83,7 +83,7 @@ class Sharer:
     """See above.
 
     Args:
-        node: It has `shelf` for its content.
+        node: It has `shelf` for its content, or is a daemon's (`hosting`).
         ledger: Which folders, and what is known of the files there.
         shelf: Where the files are served from.
         salt: Bytes of our own, so that the slots of entries do not tell paths.
@@ -95,9 +95,9 @@ class Sharer:
 
     def __init__(
         self,
-        node: Node,
+        node: Host,
         ledger: Ledger,
-        shelf: Shelf,
+        shelf: Serving,
         *,
         salt: bytes,
         lease_s: int = LEASE_S,
@@ -137,9 +137,9 @@ class Sharer:
         try:
             await self._light_beacon()
             await self._announce_new()
-        except (NotStored, SetupError) as error:
+        except KademliaError as error:
             self.trouble = str(error)
-        self._note(sight)
+        await self._note(sight)
 
     async def retire_removed(self) -> None:
         """Withdraw the files of folders that are not to be shared any more, and do no more."""
@@ -151,7 +151,7 @@ class Sharer:
         """Put out the beacon: whoever searches from now on passes us over."""
         try:
             await self._node.withdraw(BEACON, own=True, ttl_s=self._lease_s)
-        except NotStored as error:
+        except KademliaError as error:
             self.trouble = str(error)
 
     # --- What is new ------------------------------------------------------------------------------
@@ -207,7 +207,7 @@ class Sharer:
             if entry is None or place in self._announced:
                 continue
             value, words = entry.pack(), entry.words
-            if still_alive[slot.encode(), value] < len(words):
+            if still_alive[slot.encode(), hashlib.sha256(value).digest()] < len(words):
                 wanted += [(place, Announcement(topic_of(word), value, slot)) for word in words]
             counts[place] = len(words)
         entries = [announcement for _, announcement in wanted]
@@ -229,7 +229,7 @@ class Sharer:
                 self.trouble = f"some files were not provided: {receipt.summary()}"
 
     async def _still_alive(self) -> Counter[tuple[bytes, bytes]]:
-        """What an earlier run announced and is not about to expire: how often, by slot and value.
+        """What an earlier run announced and is not about to expire: how often, by slot and hash.
 
         A restart need not announce it again, since the node renews it.
         """
@@ -238,7 +238,9 @@ class Sharer:
             self._alive = Counter()
             async for published in self._node.publications():
                 if published.record.header.expires > soon:
-                    self._alive[published.record.header.slot, published.record.value] += 1
+                    self._alive[
+                        published.record.header.slot, published.record.header.value_hash
+                    ] += 1
         return self._alive
 
     # --- What is gone -----------------------------------------------------------------------------
@@ -248,8 +250,10 @@ class Sharer:
         if files and self._alive:
             self._alive.clear()
         gone = {_place(known.found) for known in files}
-        staying = {known.key for place, known in self._known.items() if place not in gone}
+        staying = {known.key: place for place, known in self._known.items() if place not in gone}
         for known in files:
+            if known.key in staying:  # it may have been served from here, and is provided anew
+                self._provided.pop(staying[known.key], None)
             self._shelf.remove(known.found, known.manifest)
             self._announced.pop(_place(known.found), None)
             self._provided.pop(_place(known.found), None)
@@ -257,7 +261,7 @@ class Sharer:
             batch = files[start : start + FILES_AT_ONCE]
             try:
                 failed = await self._withdraw(batch, staying=staying)
-            except NotStored as error:
+            except KademliaError as error:
                 self.trouble = str(error)
                 return
             for known in batch:
@@ -266,7 +270,7 @@ class Sharer:
                     self._ledger.drop(known.found)
             self._on_step("withdrawing", start + len(batch), len(files))
 
-    async def _withdraw(self, files: Sequence[Known], *, staying: set[str]) -> set[Place]:
+    async def _withdraw(self, files: Sequence[Known], *, staying: Collection[str]) -> set[Place]:
         """Withdraw; returns of which files something is still announced."""
         at_once = asyncio.Semaphore(PROVIDES_AT_ONCE)
 
@@ -300,14 +304,26 @@ class Sharer:
         where = f"{found.folder}\0{found.path}".encode("utf-8", "surrogateescape")
         return hashlib.sha256(self._salt + where).hexdigest()[:32]
 
-    def _note(self, sight: Sight) -> None:
+    async def _note(self, sight: Sight) -> None:
+        try:
+            status = await self._node.status()
+        except KademliaError as error:
+            self._ledger.say(trouble=str(error))
+            return
+        renewals = status.operations.get("renew")
         self._ledger.say(
             last_scan=int(self._wall()),
             skipped=len(sight.skipped),
             entries=sum(self._announced.values()),
             invite=str(self._node.invite),
-            peers=len(self._node.contacts()),
+            peers=status.peers,
             trouble=self.trouble,
+            renewed=renewals.count if renewals else 0,
+            renewal_requests=renewals.requests if renewals else 0,
+            renewed_last=status.did.get("renew", 0),
+            datagrams=sum(
+                status.counters.get(f"datagrams_{way}", 0) for way in ("sent", "received")
+            ),
         )
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from examples.file_index.hosting import Host, Serving, hosted_by
+from examples.file_index.ledger import Ledger
+from examples.file_index.shelf import Shelf
 from kademlia_node import (
     ContentSource,
     DiskStore,
@@ -20,8 +23,6 @@ from kademlia_node import (
     Settings,
     SetupError,
 )
-
-SETTINGS: Final = Settings(renewals_at_once=32)  # there are many entries, each a few hours old
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ async def member(
     folder: Path, joining: Joining, *, identity: Identity, content: ContentSource
 ) -> AsyncIterator[Node]:
     """The sharer's node: it stores for others, serves `content`, and renews what it announced."""
-    store = await DiskStore.open(folder / "store.db", own_id=identity.id, settings=SETTINGS)
+    store = await DiskStore.open(folder / "store.db", own_id=identity.id, settings=Settings())
     async with Node(
         network=joining.network,
         bootstrap=joining.bootstrap,
@@ -67,12 +68,31 @@ async def member(
         store=store,
         content=content,
         memory=_read_memory(folder),
-        settings=SETTINGS,
     ) as node:
         try:
             yield node
         finally:
             write_memory(folder, node)
+
+
+@asynccontextmanager
+async def host_of(
+    ledger: Ledger, joining: Joining, *, daemon: Path | None
+) -> AsyncIterator[tuple[Host, Serving, bytes]]:
+    """Who shares, where its files are served from, and the salt of its slots.
+
+    That is a node of our own, or the daemon of a data folder.
+    """
+    if daemon is None:
+        identity, shelf = await own_identity(ledger.path, joining.network), Shelf()
+        salt = hashlib.sha256(b"file-index slots" + identity.seed).digest()
+        async with member(ledger.path, joining, identity=identity, content=shelf) as node:
+            yield node, shelf, salt
+    else:
+        if "salt" not in ledger.facts():
+            ledger.say(salt=random.SystemRandom().randbytes(32).hex())
+        async with hosted_by(daemon) as hosted:
+            yield hosted, hosted, bytes.fromhex(ledger.facts()["salt"])
 
 
 @asynccontextmanager

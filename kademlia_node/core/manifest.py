@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from kademlia_node.core.key import Key, blob_key
 from kademlia_node.errors import MalformedMessage
 from kademlia_node.settings import (
     MANIFEST_PIECES_MAX,
@@ -70,6 +71,11 @@ class Manifest:
     def hash(self) -> bytes:
         """SHA-256 of the packed form: the name by which the manifest is pulled."""
         return hashlib.sha256(self.pack()).digest()
+
+    @property
+    def key(self) -> Key:
+        """The name of the content: that of the manifest as a blob."""
+        return blob_key(self.pack())
 
     @property
     def length(self) -> int:

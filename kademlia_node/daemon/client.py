@@ -12,8 +12,9 @@ whatever is in them. What the daemon refuses comes out as `Refused`; nobody at t
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from base64 import b64encode
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote, urlencode
@@ -24,7 +25,9 @@ from yarl import URL
 from kademlia_node.daemon.folder import check_socket_path
 from kademlia_node.daemon.views import Json, OnView
 from kademlia_node.errors import NoDaemon, Refused
+from kademlia_node.node.announcing import Announcement
 
+PART_BYTES: Final = 30_000  # of a request for many things; the last one of it may be 90 KB long
 PATIENT: Final = aiohttp.ClientTimeout(total=None)  # a million signatures take some minutes
 
 
@@ -32,15 +35,23 @@ PATIENT: Final = aiohttp.ClientTimeout(total=None)  # a million signatures take 
 async def connected(socket: Path) -> AsyncIterator[ControlClient]:
     """A client of the daemon at this socket.
 
+    Each of its verbs raises NoDaemon when none answers. It may be asked again: a daemon that was
+    started anew answers.
+
     Raises:
-        NoDaemon: none answers, now or later in the block.
         SetupError: no socket can have this path.
     """
     check_socket_path(socket)
     connector = aiohttp.UnixConnector(str(socket))
+    async with aiohttp.ClientSession(connector=connector) as session:
+        yield ControlClient(session, socket)
+
+
+@contextmanager
+def _missing(socket: Path) -> Iterator[None]:
+    """Say who is not there."""
     try:
-        async with aiohttp.ClientSession(connector=connector) as session:
-            yield ControlClient(session)
+        yield
     except aiohttp.ClientConnectorError as error:
         raise NoDaemon(
             f"no daemon answers at {socket} ({error.os_error.strerror}): start one with"
@@ -53,8 +64,9 @@ async def connected(socket: Path) -> AsyncIterator[ControlClient]:
 class ControlClient:
     """See `Verbs`; done by a daemon."""
 
-    def __init__(self, session: aiohttp.ClientSession) -> None:
+    def __init__(self, session: aiohttp.ClientSession, socket: Path) -> None:
         self._session = session
+        self._socket = socket
 
     async def identity(self) -> Json:
         """See `Verbs`."""
@@ -120,6 +132,23 @@ class ControlClient:
         query = {"slot": slot, "acks": acks, "ttl_s": ttl_s}
         return await self._call("POST", "topics", topic, query=query, body=value)
 
+    async def announce_many(
+        self, announcements: Iterable[Announcement], *, ttl_s: int | None = None
+    ) -> list[Json]:
+        """See `Verbs`. Some go at a time: if these are refused, those before them were not."""
+        entries = [
+            {"topic": one.topic, "slot": one.slot, "value": b64encode(one.value).decode()}
+            for one in announcements
+        ]
+        return await self._in_parts("announcements", entries, ttl_s=ttl_s)
+
+    async def withdraw_many(
+        self, entries: Iterable[tuple[str, str]], *, ttl_s: int | None = None
+    ) -> list[Json]:
+        """See `Verbs`, and `announce_many`."""
+        named = [{"topic": topic, "slot": slot} for topic, slot in entries]
+        return await self._in_parts("withdrawals", named, ttl_s=ttl_s)
+
     async def find(self, topic: str) -> AsyncIterator[Json]:
         """See `Verbs`."""
         async for entry in self._lines("topics", topic):
@@ -150,9 +179,12 @@ class ControlClient:
         query = {"slot": slot, "ttl_s": ttl_s}
         return await self._call("DELETE", "topics", topic, query=query)
 
-    async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
+    async def provide(
+        self, path: str, *, key: str | None = None, on_progress: OnView | None = None
+    ) -> Json:
         """See `Verbs`."""
-        return await self._follow("contents", body=_path_body(path), on_progress=on_progress)
+        body = json.dumps({"path": path, "key": key}).encode()
+        return await self._follow("contents", body=body, on_progress=on_progress)
 
     async def unprovide(self, key: str) -> Json:
         """See `Verbs`."""
@@ -199,28 +231,47 @@ class ControlClient:
         answer: Json = await self._request(method, *path, **content)
         return answer
 
+    async def _in_parts(
+        self, what: str, entries: Sequence[Json], *, ttl_s: int | None
+    ) -> list[Json]:
+        """Ask for many things in as many requests as it takes."""
+        receipts: list[Json] = []
+        query, part, size = {"ttl_s": ttl_s}, list[str](), 0
+        for number, entry in enumerate(entries, 1):
+            part.append(json.dumps(entry))
+            size += len(part[-1])
+            if size >= PART_BYTES or number == len(entries):
+                body = f"[{','.join(part)}]".encode()
+                receipts += await self._request(
+                    "POST", what, query=query, body=body, timeout=PATIENT
+                )
+                part, size = [], 0
+        return receipts
+
     async def _lines(
         self, *path: str, query: dict[str, Any] | None = None, **options: Any
     ) -> AsyncIterator[Json]:
-        async with self._session.get(_url(*path, query=query), **options) as response:
-            await _check(response)
-            async for line in response.content:
-                if line.strip():  # some are sent only to see whether we are there
-                    yield json.loads(line)
+        with _missing(self._socket):
+            async with self._session.get(_url(*path, query=query), **options) as response:
+                await _check(response)
+                async for line in response.content:
+                    if line.strip():  # some are sent only to see whether we are there
+                        yield json.loads(line)
 
     async def _follow(self, *path: str, body: bytes, on_progress: OnView | None) -> Json:
         """Hear how far it is, line by line; the last line is the answer (`daemon.follow`)."""
-        async with self._session.post(_url(*path), data=body, timeout=PATIENT) as response:
-            await _check(response)
-            async for line in response.content:
-                view: Json = json.loads(line)
-                if "error" in view:
-                    raise Refused(view)
-                if "done_bytes" not in view:
-                    return view
-                if on_progress is not None:
-                    on_progress(view)
-        raise aiohttp.ClientPayloadError("it ended without an answer")
+        with _missing(self._socket):
+            async with self._session.post(_url(*path), data=body, timeout=PATIENT) as response:
+                await _check(response)
+                async for line in response.content:
+                    view: Json = json.loads(line)
+                    if "error" in view:
+                        raise Refused(view)
+                    if "done_bytes" not in view:
+                        return view
+                    if on_progress is not None:
+                        on_progress(view)
+            raise aiohttp.ClientPayloadError("it ended without an answer")
 
     async def _request(
         self,
@@ -231,9 +282,10 @@ class ControlClient:
         **options: Any,
     ) -> Any:
         url = _url(*path, query=query)
-        async with self._session.request(method, url, data=body, **options) as response:
-            await _check(response)
-            return await response.json()
+        with _missing(self._socket):
+            async with self._session.request(method, url, data=body, **options) as response:
+                await _check(response)
+                return await response.json()
 
 
 def _path_body(path: str) -> bytes:

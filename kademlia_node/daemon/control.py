@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hmac
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Final
@@ -35,6 +36,7 @@ from kademlia_node.errors import (
     SetupError,
     ValueTooLarge,
 )
+from kademlia_node.node.announcing import Announcement
 from kademlia_node.node.node import Node
 
 BODY_BYTES_MAX: Final = 128 * 2**10  # twice the largest value of the protocol
@@ -93,41 +95,44 @@ class Control:
             client_max_size=BODY_BYTES_MAX,
             middlewares=[explain_errors, self._check_token, self._count_in],
         )
+        app.add_routes(self._routes())
+        return app
+
+    def _routes(self) -> list[web.RouteDef]:
         key, name, topic, target = (
             f"{{{part}:{ANY_TEXT}}}" for part in ("key", "name", "topic", "target")
         )
-        app.add_routes(
-            [
-                web.get("/livez", self._livez),
-                web.get("/readyz", self._readyz),
-                web.get("/metrics", self._metrics),
-                web.get("/v1/id", self._id),
-                web.get("/v1/status", self._status),
-                web.get("/v1/peers", self._peers),
-                web.post("/v1/blobs", self._put),
-                web.get(f"/v1/blobs/{key}", self._get_blob),
-                web.delete(f"/v1/blobs/{key}", self._forget),
-                web.get("/v1/publications", self._published),
-                web.put(f"/v1/names/{name}", self._set),
-                web.get(f"/v1/names/{name}", self._get_name),
-                web.delete(f"/v1/names/{name}", self._withdraw_name),
-                web.post(f"/v1/topics/{topic}", self._announce),
-                web.get(f"/v1/topics/{topic}", self._find),
-                web.delete(f"/v1/topics/{topic}", self._withdraw_entry),
-                web.get(f"{WATCH}topics/{topic}", self._watch_topic),
-                web.get(f"{WATCH}names/{name}", self._watch_name),
-                web.post("/v1/contents", self._provide),
-                web.get("/v1/contents", self._provided),
-                web.delete(f"/v1/contents/{key}", self._unprovide),
-                web.post(f"/v1/contents/{key}/fetch", self._fetch),
-                web.post("/v1/ping", self._ping),
-                web.get(f"/v1/trace/{target}", self._trace),
-                web.post("/v1/backup", self._backup),
-                web.post("/v1/restore", self._restore),
-                web.post("/v1/leave", self._leave),
-            ]
-        )
-        return app
+        return [
+            web.get("/livez", self._livez),
+            web.get("/readyz", self._readyz),
+            web.get("/metrics", self._metrics),
+            web.get("/v1/id", self._id),
+            web.get("/v1/status", self._status),
+            web.get("/v1/peers", self._peers),
+            web.post("/v1/blobs", self._put),
+            web.get(f"/v1/blobs/{key}", self._get_blob),
+            web.delete(f"/v1/blobs/{key}", self._forget),
+            web.get("/v1/publications", self._published),
+            web.put(f"/v1/names/{name}", self._set),
+            web.get(f"/v1/names/{name}", self._get_name),
+            web.delete(f"/v1/names/{name}", self._withdraw_name),
+            web.post(f"/v1/topics/{topic}", self._announce),
+            web.get(f"/v1/topics/{topic}", self._find),
+            web.delete(f"/v1/topics/{topic}", self._withdraw_entry),
+            web.post("/v1/announcements", self._announce_many),
+            web.post("/v1/withdrawals", self._withdraw_many),
+            web.get(f"{WATCH}topics/{topic}", self._watch_topic),
+            web.get(f"{WATCH}names/{name}", self._watch_name),
+            web.post("/v1/contents", self._provide),
+            web.get("/v1/contents", self._provided),
+            web.delete(f"/v1/contents/{key}", self._unprovide),
+            web.post(f"/v1/contents/{key}/fetch", self._fetch),
+            web.post("/v1/ping", self._ping),
+            web.get(f"/v1/trace/{target}", self._trace),
+            web.post("/v1/backup", self._backup),
+            web.post("/v1/restore", self._restore),
+            web.post("/v1/leave", self._leave),
+        ]
 
     @web.middleware
     async def _check_token(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -229,6 +234,19 @@ class Control:
         )
         return web.json_response(receipt)
 
+    async def _announce_many(self, request: web.Request) -> web.Response:
+        announcements = [
+            Announcement(topic, b64decode(value, validate=True), slot)
+            for topic, slot, value in await _rows(request, "topic", "slot", "value")
+        ]
+        ttl_s = _number(request, "ttl_s")
+        return web.json_response(await self._verbs.announce_many(announcements, ttl_s=ttl_s))
+
+    async def _withdraw_many(self, request: web.Request) -> web.Response:
+        entries = [(topic, slot) for topic, slot in await _rows(request, "topic", "slot")]
+        ttl_s = _number(request, "ttl_s")
+        return web.json_response(await self._verbs.withdraw_many(entries, ttl_s=ttl_s))
+
     async def _find(self, request: web.Request) -> web.StreamResponse:
         return await _stream(request, self._verbs.find(request.match_info["topic"]))
 
@@ -241,7 +259,10 @@ class Control:
 
     async def _provide(self, request: web.Request) -> web.StreamResponse:
         path = await _field(request, "path", meaning="ABSOLUTE PATH OF A FILE")
-        return await follow(request, partial(self._verbs.provide, path))
+        key = (await request.json()).get("key")
+        if key is not None and not isinstance(key, str):
+            raise ValueError("key is the text of a key")
+        return await follow(request, partial(self._verbs.provide, path, key=key))
 
     async def _provided(self, _: web.Request) -> web.Response:
         return web.json_response(await self._verbs.provided())
@@ -329,6 +350,17 @@ async def _field(request: web.Request, name: str, *, meaning: str) -> str:
     if not isinstance(text, str):
         raise ValueError(f'the body must be {{"{name}": "{meaning}"}}')  # noqa: TRY004 - a 400
     return text
+
+
+async def _rows(request: web.Request, *names: str) -> list[list[str]]:
+    """The texts of these fields, of each object in a JSON list."""
+    body, rows = await request.json(), list[list[str]]()
+    for row in body if isinstance(body, list) else [None]:
+        texts = [row.get(name) for name in names] if isinstance(row, dict) else [None]
+        rows.append([text for text in texts if isinstance(text, str)])
+        if len(rows[-1]) < len(names):
+            raise ValueError(f"the body must be a list of objects with text: {', '.join(names)}")
+    return rows
 
 
 def _flag(request: web.Request, name: str) -> bool:

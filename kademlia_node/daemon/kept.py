@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from kademlia_node.core.key import Key, blob_key
+from kademlia_node.core.key import Key
 from kademlia_node.core.manifest import Manifest
 from kademlia_node.daemon.folder import remove_durably, write_private
 from kademlia_node.errors import MalformedMessage, SetupError
@@ -27,11 +27,6 @@ log = logging.getLogger(__name__)
 
 SUFFIX: Final = ".json"
 FILE_BYTES_MAX: Final = 2**17  # a manifest is at most 64 KiB, which are 88 in base64; and the path
-
-
-def key_of(manifest: Manifest) -> Key:
-    """The name of the content that it describes."""
-    return blob_key(manifest.pack())
 
 
 class Kept:
@@ -94,6 +89,6 @@ def _read(path: Path) -> tuple[Key, SharedFile]:
         case _:
             raise ValueError("an entry of another form")
     key = Key.parse(path.name.removesuffix(SUFFIX))
-    if key != key_of(manifest) or not Path(where).is_absolute():
+    if key != manifest.key or not Path(where).is_absolute():
         raise ValueError("the entry of another content")
     return key, SharedFile(Path(where), mtime_ns, manifest)

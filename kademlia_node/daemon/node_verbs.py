@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from kademlia_node.daemon.views import (
     Json,
     OnView,
     backup_view,
+    brief_receipt_view,
     change_view,
     contact_view,
     entry_view,
@@ -33,6 +34,7 @@ from kademlia_node.daemon.views import (
     trace_view,
 )
 from kademlia_node.errors import MalformedMessage, NotFound, NotRunning, SetupError
+from kademlia_node.node.announcing import Announcement
 from kademlia_node.node.arguments import checked_author
 from kademlia_node.node.download import Progress
 from kademlia_node.node.node import Node
@@ -101,11 +103,10 @@ class NodeVerbs:
         ttl_s: int | None = None,
     ) -> Json:
         """See `Verbs`."""
-        return receipt_view(
-            await self._node.set(
-                name, value, own=own, expect_seq=expect_seq, acks=acks, ttl_s=ttl_s
-            )
+        receipt = await self._node.set(
+            name, value, own=own, expect_seq=expect_seq, acks=acks, ttl_s=ttl_s
         )
+        return receipt_view(receipt)
 
     async def get_name(
         self, name: str, *, author: str | None = None, own: bool = False, reads: int | None = None
@@ -123,23 +124,41 @@ class NodeVerbs:
         ttl_s: int | None = None,
     ) -> Json:
         """See `Verbs`."""
-        return receipt_view(
-            await self._node.announce(topic, value, slot=slot, acks=acks, ttl_s=ttl_s)
-        )
+        receipt = await self._node.announce(topic, value, slot=slot, acks=acks, ttl_s=ttl_s)
+        return receipt_view(receipt)
+
+    async def announce_many(
+        self, announcements: Iterable[Announcement], *, ttl_s: int | None = None
+    ) -> list[Json]:
+        """See `Verbs`."""
+        receipts = await self._node.announce_many(announcements, ttl_s=ttl_s)
+        return [brief_receipt_view(receipt) for receipt in receipts]
+
+    async def withdraw_many(
+        self, entries: Iterable[tuple[str, str]], *, ttl_s: int | None = None
+    ) -> list[Json]:
+        """See `Verbs`."""
+        receipts = await self._node.withdraw_many(entries, ttl_s=ttl_s)
+        return [brief_receipt_view(receipt) for receipt in receipts]
 
     async def find(self, topic: str) -> AsyncIterator[Json]:
         """See `Verbs`."""
         async for entry in self._node.find(topic):
             yield entry_view(entry)
 
-    async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
+    async def provide(
+        self, path: str, *, key: str | None = None, on_progress: OnView | None = None
+    ) -> Json:
         """See `Verbs`."""
 
         def on_read(done_bytes: int, total_bytes: int) -> None:
             if on_progress is not None:
                 on_progress({"done_bytes": done_bytes, "total_bytes": total_bytes})
 
-        file, receipt = await self._provider().provide(_absolute(path), on_read=on_read)
+        expected = None if key is None else checked_content(Key.parse(key))
+        file, receipt = await self._provider().provide(
+            _absolute(path), key=expected, on_read=on_read
+        )
         served = {"path": str(file.path), "size": file.manifest.length}
         return receipt_view(receipt) | served
 

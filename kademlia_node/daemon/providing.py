@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from kademlia_node.core.key import Key
-from kademlia_node.daemon.kept import Kept, key_of
+from kademlia_node.daemon.kept import Kept
 from kademlia_node.daemon.views import Json
 from kademlia_node.errors import KademliaError, NotStored, SetupError
 from kademlia_node.node.files import FileState, OnRead, SharedFile, SharedFiles, read_file
@@ -64,20 +64,23 @@ class Providing:
     # --- Verbs ------------------------------------------------------------------------------------
 
     async def provide(
-        self, path: Path, *, on_read: OnRead | None = None
+        self, path: Path, *, key: Key | None = None, on_read: OnRead | None = None
     ) -> tuple[SharedFile, Receipt]:
         """Read a file, serve it from now on, after restarts too, and announce it.
 
-        It takes the place of what was provided from the same path before.
+        It takes the place of what was provided from the same path before. With `key`, nothing is
+        done unless this is its content.
 
         Raises:
-            SetupError: it is no regular file, cannot be read or was changed meanwhile; the list
-                cannot be written; or we do not know where we are reached.
+            SetupError: it is no regular file, cannot be read, was changed meanwhile or has another
+                content; the list cannot be written; or we do not know where we are reached.
             NotStored: nobody took the announcement. Then it is not provided.
             ValueError: it is too long, or the path is none.
         """
         file = await self._read(path, on_read=on_read)
-        key = key_of(file.manifest)
+        if key not in (None, file.manifest.key):
+            raise SetupError(f"{path} has another content")
+        key = file.manifest.key
         async with self._lock:
             before = self._entries.get(key)
             self._kept.keep(key, file)
@@ -157,7 +160,9 @@ class Providing:
 
     async def _announce(self, key: Key, file: SharedFile) -> Receipt:
         here = str(self._node.invite)
-        receipt = await self._node.provide(file.manifest)
+        (receipt,) = await self._node.provide_many([file.manifest])  # neighbours share walks
+        if not receipt.replicas:
+            raise NotStored(receipt)
         self._said[key] = here
         self._failed.discard(key)
         return receipt

@@ -6,10 +6,11 @@ process; `client` has a daemon do it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from typing import Protocol
 
 from kademlia_node.daemon.views import Json, OnView
+from kademlia_node.node.announcing import Announcement
 
 
 class Verbs(Protocol):
@@ -53,7 +54,7 @@ class Verbs(Protocol):
         acks: int | None = None,
         ttl_s: int | None = None,
     ) -> Json:
-        """Set a named value; a receipt."""
+        """Set a named value; a receipt. `ttl_s` as for `Node.put`, here and elsewhere."""
         ...
 
     async def get_name(
@@ -74,15 +75,30 @@ class Verbs(Protocol):
         """Add our entry to a topic; a receipt."""
         ...
 
+    async def announce_many(
+        self, announcements: Iterable[Announcement], *, ttl_s: int | None = None
+    ) -> list[Json]:
+        """Add many entries, which share walks; receipts without traces, in order."""
+        ...
+
+    async def withdraw_many(
+        self, entries: Iterable[tuple[str, str]], *, ttl_s: int | None = None
+    ) -> list[Json]:
+        """Delete many of our entries, each named by topic and slot; as `announce_many`."""
+        ...
+
     def find(self, topic: str) -> AsyncIterator[Json]:
         """The entries of a topic, as they come."""
         ...
 
-    async def provide(self, path: str, *, on_progress: OnView | None = None) -> Json:
+    async def provide(
+        self, path: str, *, key: str | None = None, on_progress: OnView | None = None
+    ) -> Json:
         """Serve a file at an absolute path from now on, and announce it.
 
         The answer is the receipt of its manifest, whose `key` names the content, with the `path`
-        that is served and its `size`. SetupError: of the file, or this node is no daemon's.
+        that is served and its `size`. SetupError: of the file, it has not the content `key` that
+        was expected, or this node is no daemon's.
         """
         ...
 

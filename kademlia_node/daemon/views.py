@@ -80,6 +80,13 @@ def receipt_view(receipt: Receipt) -> Json:
     }
 
 
+def brief_receipt_view(receipt: Receipt) -> Json:
+    """One of many receipts: without its trace."""
+    view = receipt_view(receipt)
+    del view["trace"]
+    return view
+
+
 def record_view(record: Record) -> Json:
     """A record that was read. A blob has no author and no slot."""
     return _header_view(record) | _value_view(record.value)
@@ -108,11 +115,12 @@ def change_view(change: Change) -> Json:
 
 
 def publication_view(published: Published) -> Json:
-    """A record that a node keeps alive; its value is not told."""
+    """A record that a node keeps alive; of its value the hash (SHA-256) is told."""
     record = published.record
     return _header_view(record) | {
         "kind": record.header.kind.name.lower(),
         "value_bytes": record.header.length,
+        "value_hash": record.header.value_hash.hex(),
         "renew_at": round(published.renew_at),
         "ttl_s": published.ttl_s,
     }

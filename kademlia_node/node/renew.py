@@ -2,25 +2,31 @@
 
 The same version with a later expiry, at 22 of its 48 hours, or at half of the time that its writer
 chose. What is due is on the durable list of publications, so a restart forgets nothing; after a
-long pause everything is due at once, and is renewed a few at a time. What is short of copies comes
-again sooner (`Writer.renew_at`), withdrawals included, which are listed only until they have
-reached enough; and where an earlier version would outlive the renewed one, it is renewed for as
-long as that. A publication that could not be renewed for so long that the tombstone of a withdrawal
-elsewhere would be gone rests: it might bring back what was deleted. Not so a blob, which nobody can
-withdraw. A full disk stops no renewal, it is only not noted there.
+long pause everything is due at once, and is renewed a few at a time: so many that all have had
+their turn within `renew_all_s`, about. Those whose holders are not remembered, after a restart or
+as there are too many, share walks (`many`).
+
+What is short of copies comes again sooner (`Writer.renew_at`), withdrawals included, which are
+listed only until they have reached enough; and where an earlier version would outlive the renewed
+one, it is renewed for as long as that. A publication that could not be renewed for so long that the
+tombstone of a withdrawal elsewhere would be gone rests: it might bring back what was deleted. Not
+so a blob, which nobody can withdraw. A full disk stops no renewal, it is only not noted there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.record import Record
 from kademlia_node.errors import SetupError
 from kademlia_node.node.draft import renewed
+from kademlia_node.node.many import do_all
 from kademlia_node.node.receipt import Receipt, StepOutcome
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.upkeep import Did
@@ -50,13 +56,29 @@ class Renewer:
         """Renew a few of those that are due."""
         settings = self._state.settings
         self._writer.forget_seqs()
-        at_once = settings.renewals_at_once
+        at_once = await self._at_once()
         due = await self._due(at_once)
-        async with asyncio.TaskGroup() as tasks:
-            renewals = [tasks.create_task(self._renew(published)) for published in due]
-        if renewals and not any(renewal.result() for renewal in renewals):
+        if due and not any(await self._renew_together(due)):
             return Did(0, settings.renew_retry_s)  # nobody is there
         return Did(len(due), settings.renew_pause_s if len(due) == at_once else None)
+
+    async def _at_once(self) -> int:
+        """How many in one run, that none waits for long however many there are."""
+        settings, count = self._state.settings, await self._publications.count()
+        needed = count * settings.renew_pause_s / settings.renew_all_s
+        return max(settings.renewals_at_once, math.ceil(needed))
+
+    async def _renew_together(self, due: list[Published]) -> list[bool]:
+        """Of each that has had its turn, whether anything was heard."""
+        remembers = self._writer.remembers_holders
+        remembered = [one for one in due if remembers(one.place[0])]
+        others = [
+            (one.place[0], partial(self._renew, one)) for one in due if not remembers(one.place[0])
+        ]
+        async with asyncio.TaskGroup() as tasks:
+            renewals = [tasks.create_task(self._renew(published)) for published in remembered]
+            shared = tasks.create_task(do_all(self._state, others))
+        return [*(renewal.result() for renewal in renewals), *shared.result()]
 
     async def _due(self, count: int) -> list[Published]:
         now, waiting = self._state.loop.time(), self._not_before
@@ -104,12 +126,12 @@ class Renewer:
         author = self._authors.get(old.header.author)
         expires = self._writer.expiry(published.ttl_s)
         record = renewed(old, author, expires=expires, tag=state.network.tag)
-        handed = await self._writer.hand_out(record, acks=EVERYBODY)
+        handed = await self._writer.hand_out(record, acks=EVERYBODY, nearby=True)
         newest = handed.deposit.newest
         if newest is not None and is_outlived(record.header, newest):
             sometimes(Rare.OUTLIVED)  # by a tombstone that we had not met when we wrote
             record = renewed(old, author, expires=newest.expires, tag=state.network.tag)
-            handed = await self._writer.hand_out(record, acks=EVERYBODY)
+            handed = await self._writer.hand_out(record, acks=EVERYBODY, nearby=True)
             newest = handed.deposit.newest
         receipt = handed.receipt
         state.count_operation("renew", receipt.trace)

@@ -103,6 +103,10 @@ class Writer:
         """The lock of a place, which lasts as long as somebody holds it or waits for it."""
         return self._locks.setdefault(place, asyncio.Lock())
 
+    def remembers_holders(self, key: bytes) -> bool:
+        """Whether we know who took what we wrote under it last: then it needs no walk."""
+        return bool(self._replicas.get(key))
+
     def expiry(self, ttl_s: int | None) -> int:
         """When a record that is written or renewed now is to expire."""
         return int(self._state.wall()) + (EXPIRY_DEFAULT_S if ttl_s is None else ttl_s)

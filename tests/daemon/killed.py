@@ -18,13 +18,11 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiohttp import ClientError
-
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.key import Kind, blob_key, entry_key, topic_key
 from kademlia_node.daemon.client import ControlClient, connected
 from kademlia_node.daemon.views import Json, value_of
-from kademlia_node.errors import Refused
+from kademlia_node.errors import NoDaemon, Refused
 from kademlia_node.settings import INLINE_BYTES_MAX, VALUE_BYTES_MAX
 from tests.daemon.running import LONG_S, NETWORK, SECRET
 
@@ -213,7 +211,7 @@ async def keep_writing(
 ) -> None:
     """Write to places of our own, one after the other, until the daemon is gone."""
     blobs: list[Place] = []
-    with suppress(ClientError):
+    with suppress(NoDaemon):
         while True:
             place, value = next_write(number, blobs, rng)
             await books.write(client, place, value)

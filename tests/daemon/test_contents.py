@@ -106,6 +106,19 @@ async def test_what_one_daemon_provides_another_fetches(tmp_path: Path, source: 
     assert came_far[-1] == read_far[-1] | {"holders": 1}
 
 
+async def test_a_file_that_has_not_the_content_that_was_expected_is_not_provided(
+    tmp_path: Path, source: Path
+) -> None:
+    async with lone(tmp_path / "a") as client:
+        other = str(manifest_of(b"another").key)
+        view = await refused(client.provide(str(source), key=other))
+        assert (view["error"], "another content" in view["detail"]) == ("SetupError", True)
+        assert (await refused(client.provide(str(source), key="x")))["error"] == "ValueError"
+        assert await published(client) == 0
+        await client.provide(str(source), key=KEY)
+        assert await states(client) == {KEY: "announced"}
+
+
 async def test_a_content_provided_no_longer_is_not_there(tmp_path: Path, source: Path) -> None:
     async with (
         daemon(tmp_path / "a") as a,
@@ -399,10 +412,15 @@ async def test_a_fetch_that_cannot_be_says_why(tmp_path: Path, source: Path) -> 
 # --- Who asks -------------------------------------------------------------------------------------
 
 
-async def test_the_client_says_if_nobody_is_there(tmp_path: Path) -> None:
-    with pytest.raises(NoDaemon, match="no daemon answers"):
-        async with connected(tmp_path / "control.sock") as client:
+async def test_the_client_says_if_nobody_is_there_and_can_ask_again(tmp_path: Path) -> None:
+    async with connected(tmp_path / "control.sock") as client:
+        with pytest.raises(NoDaemon, match="no daemon answers"):
             await client.status()
+        async with daemon(tmp_path):
+            assert await client.provided() == []
+        for doing in (client.status(), client.provide("/x"), anext(client.published())):
+            with pytest.raises(NoDaemon):
+                await doing
     with pytest.raises(SetupError, match="too long"):
         async with connected(tmp_path / ("x" * 200)):
             pass

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +17,8 @@ from kademlia_node.core.network import Network
 from kademlia_node.daemon.client import connected
 from kademlia_node.daemon.control import BODY_BYTES_MAX
 from kademlia_node.daemon.views import value_of
+from kademlia_node.errors import Refused
+from kademlia_node.node.announcing import Announcement
 from kademlia_node.settings import VALUE_BYTES_MAX
 from tests.daemon.running import daemon, silent_port, through
 
@@ -235,6 +238,48 @@ async def test_a_topic_is_a_stream_of_lines(tmp_path: Path) -> None:
         assert (await client.ask("DELETE", "/v1/topics/t?slot=a"))[0] == 200
         _, lines = await client.get("/v1/topics/t")
         assert [json.loads(line)["text"] for line in lines.splitlines()] == ["b"]
+
+
+async def test_many_entries_are_announced_and_withdrawn_in_parts(tmp_path: Path) -> None:
+    many = [Announcement("t", bytes(600), str(number)) for number in range(200)]
+    many.append(Announcement("t", bytes(VALUE_BYTES_MAX), "long"))
+    async with daemon(tmp_path) as ready, connected(Path(ready["control"])) as client:
+        receipts = await client.announce_many(many, ttl_s=600)
+        assert len(receipts) == 201
+        assert all(len(receipt["replicas"]) == 1 for receipt in receipts)
+        assert "trace" not in receipts[0]
+        published = [one async for one in client.published()]
+        assert {one["ttl_s"] for one in published} == {600}
+        assert {one["slot"] for one in published} == {one.slot for one in many}
+        assert hashlib.sha256(bytes(600)).hexdigest() in {one["value_hash"] for one in published}
+        await client.withdraw_many([("t", one.slot) for one in many[1:]], ttl_s=600)
+        assert [entry["slot"] async for entry in client.find("t")] == ["0"]
+        assert await client.announce_many([]) == []
+
+
+async def test_entries_that_make_no_sense_are_refused(tmp_path: Path) -> None:
+    async with lone(tmp_path) as client:
+        for path, body in (
+            ("/v1/announcements", {"topic": "t"}),
+            ("/v1/announcements", [{"topic": "t", "slot": ""}]),
+            ("/v1/announcements", [{"topic": "t", "slot": "", "value": "!"}]),
+            ("/v1/withdrawals", [{"topic": "t", "slot": 1}]),
+            ("/v1/withdrawals", ["t"]),
+        ):
+            status, view = await client.ask("POST", path, json=body)
+            assert (status, view["error"]) == (400, "ValueError"), body
+
+
+async def test_how_long_a_value_lives_can_be_said(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as ready, connected(Path(ready["control"])) as client:
+        await client.set("n", b"value", ttl_s=600)
+        await client.announce("t", b"value", ttl_s=601)
+        assert {one["ttl_s"] async for one in client.published()} == {600, 601}
+        short = await client.withdraw_name("n", ttl_s=700)
+        usual = await client.withdraw_entry("t")
+        assert usual["expires"] - short["expires"] > 12 * 24 * 3600
+        with pytest.raises(Refused, match="ttl_s is between"):
+            await client.set("n", b"value", ttl_s=1)
 
 
 async def test_changes_come_as_they_happen_until_the_daemon_ends(tmp_path: Path) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
 from kademlia_node.core.key import Key
 from kademlia_node.core.manifest import Manifest
-from kademlia_node.daemon.kept import Kept, key_of
+from kademlia_node.daemon.kept import Kept
 from kademlia_node.daemon.providing import Providing
 from kademlia_node.errors import SetupError
 from kademlia_node.node.files import SharedFiles
@@ -27,8 +28,10 @@ class Saying:
         self.said: list[tuple[str, Key]] = []
         self.is_mute = False
 
-    async def provide(self, manifest: Manifest) -> None:
-        self._say("provide", key_of(manifest))
+    async def provide_many(self, manifests: list[Manifest]) -> list[SimpleNamespace]:
+        for manifest in manifests:
+            self._say("provide", manifest.key)
+        return [SimpleNamespace(replicas=["somebody"]) for _ in manifests]
 
     async def unprovide(self, key: Key) -> None:
         self._say("unprovide", key)
@@ -64,7 +67,7 @@ class House:
     async def provide(self) -> Key:
         file, _ = await self.providing.provide(self.source)
         self.node.said.clear()
-        return key_of(file.manifest)
+        return file.manifest.key
 
 
 @pytest.fixture
@@ -83,7 +86,7 @@ async def test_the_list_is_on_the_disk_before_the_network_is_told(
     monkeypatch.setattr(os, "fsync", lambda _: before.append(len(house.node.said)))
     file, _ = await house.providing.provide(house.source)
     assert before == [0, 0]  # of the file, and of its name
-    await house.providing.unprovide(key_of(file.manifest))
+    await house.providing.unprovide(file.manifest.key)
     assert before == [0, 0, 2]
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import random
 
@@ -115,6 +116,7 @@ def test_a_publication_tells_what_it_is_and_not_its_value() -> None:
         "renew_at": 99,
         "ttl_s": 600,
         "value_bytes": 4,
+        "value_hash": hashlib.sha256(b"blue").hexdigest(),
     }
 
 

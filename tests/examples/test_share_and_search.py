@@ -11,11 +11,18 @@ import msgpack
 import pytest
 
 from examples.file_index.entry import Entry
-from examples.file_index.searching import Filter, Hit, Meeting, Search, ranked
+from examples.file_index.searching import Filter, Hit, Search, ranked
 from examples.file_index.sharing import BEACON, ENTRY_TTL_S, LEASE_S
 from examples.file_index.words import topic_of, words_of
 from kademlia_node import Incomplete, Key, Kind, Node, NotFound
-from kademlia_node.core.message import Store, Stored, StoreStatus
+from kademlia_node.core.message import (
+    FindValue,
+    Request,
+    Response,
+    Store,
+    Stored,
+    StoreStatus,
+)
 from tests.examples.sharers import Peer, paths, search
 from tests.node.network import HOUR, SILENCE, Neighbourhood, collect
 
@@ -280,6 +287,31 @@ async def test_who_reaches_nobody_says_so_and_tries_again(tmp_path: Path) -> Non
         peer.close()
 
 
+async def test_a_beacon_is_looked_for_again_where_nobody_answered(tmp_path: Path) -> None:
+    async with Neighbourhood() as here:
+        keepers = await here.grow_puppets(4)
+        peer = Peer(here, tmp_path, server=False)
+        peer.write("x/a.txt")
+        await peer.start()
+        await peer.sharer.refresh()
+        key = peer.node.key_of(BEACON, own=True).digest
+        asked_at: list[float] = []
+
+        def be_busy(request: Request) -> Response | None:
+            """For longer than one look."""
+            if not isinstance(request, FindValue) or request.key != key:
+                return None
+            asked_at.append(asyncio.get_running_loop().time())
+            return SILENCE if asked_at[-1] < asked_at[0] + 2.8 else None
+
+        for keeper in keepers:
+            keeper.answer = be_busy
+        reader = await here.start(server=False)
+        assert await paths(reader, "x") == ["x/a.txt"]
+        assert asked_at[-1] > asked_at[0] + 2.5
+        peer.close()
+
+
 async def test_a_refresh_that_finds_nothing_new_writes_nothing(town: Town) -> None:
     peer = await town.peer("x/a.txt")
     before = (await peer.node.status()).operations["write"].count
@@ -314,20 +346,26 @@ async def test_junk_under_a_word_and_entries_that_do_not_have_it_are_passed_over
     assert await paths(town.searcher, "x") == ["x/a.txt", "x/spam.txt"]
 
 
-async def test_words_of_different_authors_do_not_meet(town: Town) -> None:
-    one, other, *_ = town.keepers
-    for node, word in ((one, "x"), (other, "spam")):
-        await node.set(BEACON, b"", own=True)
-        await spam(node, ENTRY.pack(), word=word)
+async def test_words_of_different_files_do_not_meet(town: Town) -> None:
+    await town.peer("x/a.txt")
+    await town.peer("spam/a.txt")
+    assert len(await paths(town.searcher, "a")) == 2
     assert await paths(town.searcher, "x spam") == []
 
 
-def test_a_file_is_met_when_all_words_have_shown_it() -> None:
-    meeting, file = Meeting(["x", "spam"]), (b"author", b"slot")
-    assert not meeting.add("x", file, ENTRY)
-    assert not meeting.add("x", file, ENTRY)
-    assert not meeting.add("spam", (b"author", b"other slot"), ENTRY)
-    assert meeting.add("spam", file, ENTRY)
+async def test_one_word_that_shows_a_file_is_enough(town: Town) -> None:
+    """So the first hit waits for no topic of thousands of entries."""
+    sharer = town.keepers[0]
+    await sharer.set(BEACON, b"", own=True)
+    await spam(sharer, ENTRY.pack())
+    assert await paths(town.searcher, "x spam") == ["x/spam.txt"]
+    assert await paths(town.searcher, "x other") == []
+
+
+async def test_a_file_that_all_words_show_is_one_hit(town: Town) -> None:
+    await town.peer("x/a.txt")
+    (hit,) = await search(town.searcher, "x a txt text")
+    assert len(hit.providers) == 1
 
 
 def hit(path: str, *, title: str = "", providers: int = 1) -> Hit:

@@ -230,6 +230,20 @@ async def test_two_hundred_at_once_are_renewed_a_few_at_a_time() -> None:
         assert age_s < 15
 
 
+async def test_the_more_there_are_the_more_are_renewed_at_once() -> None:
+    """At eight at a time the last of 300 would wait for more than half a minute."""
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(3)
+        member = Member(here, settings=replace(CALM, renew_every_s=60, renew_all_s=12))
+        node = await member.start()
+        await node.put_many([b"%d" % number for number in range(300)])
+        await node.stop()
+        await asyncio.sleep(26 * HOUR)
+        node = await member.start()
+        await asyncio.sleep(60 * 1.1 + 20)
+        assert (await node.status()).operations["renew"].count == 300
+
+
 async def test_the_next_renewals_are_spread_over_a_tenth_either_way() -> None:
     async with Neighbourhood(settings=CALM) as here:
         await here.grow(2)
@@ -261,6 +275,27 @@ async def test_a_renewal_is_one_store_for_each_copy_in_one_round_trip(value: byt
         assert PRIVATE.copies * cost.count <= cost.requests <= replicas * (cost.count + 1) / 2
         assert replicas <= 2 * PRIVATE.copies + 2
         assert cost.round_trips == cost.count
+
+
+async def test_renewals_whose_holders_are_not_remembered_share_walks() -> None:
+    """A walk to each would be some 20 requests more."""
+    async with Neighbourhood(settings=CALM) as here:
+        await here.grow(40)
+        member = Member(here)
+        node = await member.start()
+        receipts = await node.put_many([b"%d" % number for number in range(200)])
+        await node.stop()
+        await asyncio.sleep(26 * HOUR)
+        node = await member.start()
+        await asyncio.sleep(600)
+        cost = (await node.status()).operations["renew"]
+        assert cost.count == 200
+        assert cost.requests < 2 * PRIVATE.copies * cost.count
+        for receipt in receipts:
+            for holder in nearest(receipt.key, here.nodes[:40])[: PRIVATE.copies]:
+                expires = await expiry(here, holder, receipt.key)
+                assert expires is not None
+                assert expires > receipt.expires + 20 * HOUR
 
 
 async def test_a_renewal_reaches_the_true_closest_when_they_have_changed() -> None:
