@@ -60,7 +60,16 @@ class Renewer:
         due = await self._due(at_once)
         if due and not any(await self._renew_together(due)):
             return Did(0, settings.renew_retry_s)  # nobody is there
-        return Did(len(due), settings.renew_pause_s if len(due) == at_once else None)
+        return Did(len(due), settings.renew_pause_s if len(due) == at_once else await self._rest_s())
+
+    async def _rest_s(self) -> float:
+        """Until one more is due: with a lifetime of minutes it must not wait for a whole round."""
+        settings, wall, waiting = self._state.settings, self._state.wall(), self._not_before
+        soon = await self._publications.due(
+            wall=wall + settings.renew_every_s, limit=1 + len(waiting)
+        )
+        rests = [one.renew_at - wall for one in soon if one.place not in waiting]
+        return max(settings.renew_pause_s, min([settings.renew_every_s, *rests]))
 
     async def _at_once(self) -> int:
         """How many in one run, that none waits for long however many there are."""

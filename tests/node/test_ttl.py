@@ -97,6 +97,23 @@ async def test_it_is_renewed_at_about_half_of_its_time() -> None:
         assert 0.45 <= (published.renew_at - here.sim.wall()) / 14_400 <= 0.55
 
 
+async def test_a_renewal_does_not_wait_for_the_round_of_its_chore() -> None:
+    """Of four minutes it has two, in which other chores may have to end first."""
+    late_s: list[float] = []
+    async with Neighbourhood(settings=Settings(renew_every_s=60.0)) as here:
+        node, *_ = await here.grow(4)
+        for number in range(20):
+            await node.announce("papers", b"mine", slot=str(number), ttl_s=240)
+            await asyncio.sleep(7)
+        while len(late_s) < 100:
+            before = {one.place: one for one in await collect(node.publications())}
+            await asyncio.sleep(0.5)
+            after = await collect(node.publications())
+            renewed = [one for one in after if one.renew_at != before[one.place].renew_at]
+            late_s += [here.sim.wall() - before[one.place].renew_at for one in renewed]
+    assert max(late_s) < 5
+
+
 async def test_what_follows_something_that_lives_longer_lives_as_long() -> None:
     """Else a copy of the first one that slept somewhere would come back."""
     async with Neighbourhood() as here:
