@@ -164,13 +164,13 @@ class Hosted:
         """See `Node`."""
         return [_told(view) for view in await self._daemon.withdraw_many(entries, ttl_s=ttl_s)]
 
-    async def provide_many(self, manifests: Iterable[Manifest], *, ttl_s: int) -> list[Told]:  # noqa: ARG002 - a daemon provides for as long as it likes
+    async def provide_many(self, manifests: Iterable[Manifest], *, ttl_s: int) -> list[Told]:
         """See `Node`; what the daemon cannot read has no replicas."""
-        return [await self._provide(manifest) for manifest in manifests]
+        return [await self._provide(manifest, ttl_s=ttl_s) for manifest in manifests]
 
-    async def unprovide(self, key: Key, *, ttl_s: int) -> object:  # noqa: ARG002 - as above
+    async def unprovide(self, key: Key, *, ttl_s: int) -> object:
         """See `Node`."""
-        return await self._daemon.unprovide(str(key))
+        return await self._daemon.unprovide(str(key), ttl_s=ttl_s)
 
     async def publications(self) -> AsyncIterator[Any]:
         """As much of each as a sharer reads."""
@@ -198,13 +198,13 @@ class Hosted:
             did=did,
         )
 
-    async def _provide(self, manifest: Manifest) -> Told:
+    async def _provide(self, manifest: Manifest, *, ttl_s: int) -> Told:
         """Have it provided from one of the files that have it."""
         key = manifest.key
         for found in self._files.get(manifest.hash, ()):
             try:
                 path = str(Path(found.folder, found.path))
-                return _told(await self._daemon.provide(path, key=str(key)))
+                return _told(await self._daemon.provide(path, key=str(key), ttl_s=ttl_s))
             except Refused as error:
                 return Told(key, (), str(error))
         return Told(key, (), "the file has changed")

@@ -13,7 +13,7 @@ import click
 
 from kademlia_node.cli import view
 from kademlia_node.cli.access import Access
-from kademlia_node.cli.options import PATH, daemon_options, in_json, reaches_a_node
+from kademlia_node.cli.options import PATH, daemon_options, in_json, reaches_a_node, ttl_option
 from kademlia_node.daemon.verbs import Verbs
 from kademlia_node.daemon.views import Json
 from kademlia_node.errors import NoDaemon, Refused
@@ -33,9 +33,12 @@ def _refuse_bootstrap(_: click.Context, __: click.Parameter, value: Any) -> None
 @click.option(
     "--bootstrap", multiple=True, hidden=True, expose_value=False, callback=_refuse_bootstrap
 )
+@ttl_option
 @daemon_options
 @in_json
-def provide(paths: tuple[Path, ...], *, folder: Path, control: Path | None, as_json: bool) -> None:
+def provide(
+    paths: tuple[Path, ...], *, folder: Path, control: Path | None, ttl_s: int | None, as_json: bool
+) -> None:
     """Serve files from now on, and print their keys.
 
     Each is read once, and announced; it stays where it is. The daemon serves it until `unprovide`,
@@ -46,7 +49,9 @@ def provide(paths: tuple[Path, ...], *, folder: Path, control: Path | None, as_j
     async def provide_all(verbs: Verbs) -> None:
         for path in paths:
             with view.progress(f"reading {path.name}") as on_progress:
-                receipt = await verbs.provide(str(path.absolute()), on_progress=on_progress)
+                receipt = await verbs.provide(
+                    str(path.absolute()), ttl_s=ttl_s, on_progress=on_progress
+                )
             view.show_line(receipt) if as_json else view.show_receipt(receipt)
 
     try:

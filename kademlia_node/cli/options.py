@@ -104,6 +104,10 @@ def _ttl_option(*, meaning: str) -> Callable[[Command], Command]:
     return click.option("--ttl", "ttl_s", type=seconds, metavar="SECONDS", help=meaning)
 
 
+ttl_option = _ttl_option(
+    meaning="How long it is there once its daemon has died; a daemon renews it at half of that."
+    f"  [default: {EXPIRY_DEFAULT_S}]"
+)
 writing_options = grouped(
     click.option(
         "--acks",
@@ -113,10 +117,7 @@ writing_options = grouped(
         " it: exit code 1 and no key, though those have it and a daemon renews it; --json shows"
         " who.",
     ),
-    _ttl_option(
-        meaning="How long it is there once its daemon has died; a daemon renews it at half of that."
-        f"  [default: {EXPIRY_DEFAULT_S}]"
-    ),
+    ttl_option,
 )
 withdrawal_ttl_option = _ttl_option(
     meaning="How long the tombstone lasts, at least as long as what it deletes; what is written"

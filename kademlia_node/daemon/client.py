@@ -180,15 +180,20 @@ class ControlClient:
         return await self._call("DELETE", "topics", topic, query=query)
 
     async def provide(
-        self, path: str, *, key: str | None = None, on_progress: OnView | None = None
+        self,
+        path: str,
+        *,
+        key: str | None = None,
+        ttl_s: int | None = None,
+        on_progress: OnView | None = None,
     ) -> Json:
         """See `Verbs`."""
-        body = json.dumps({"path": path, "key": key}).encode()
+        body = json.dumps({"path": path, "key": key, "ttl_s": ttl_s}).encode()
         return await self._follow("contents", body=body, on_progress=on_progress)
 
-    async def unprovide(self, key: str) -> Json:
+    async def unprovide(self, key: str, *, ttl_s: int | None = None) -> Json:
         """See `Verbs`."""
-        return await self._call("DELETE", "contents", key)
+        return await self._call("DELETE", "contents", key, query={"ttl_s": ttl_s})
 
     async def provided(self) -> list[Json]:
         """See `Verbs`."""

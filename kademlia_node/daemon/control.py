@@ -259,16 +259,18 @@ class Control:
 
     async def _provide(self, request: web.Request) -> web.StreamResponse:
         path = await _field(request, "path", meaning="ABSOLUTE PATH OF A FILE")
-        key = (await request.json()).get("key")
+        body = await request.json()
+        key, ttl_s = body.get("key"), body.get("ttl_s")
         if key is not None and not isinstance(key, str):
             raise ValueError("key is the text of a key")
-        return await follow(request, partial(self._verbs.provide, path, key=key))
+        return await follow(request, partial(self._verbs.provide, path, key=key, ttl_s=ttl_s))
 
     async def _provided(self, _: web.Request) -> web.Response:
         return web.json_response(await self._verbs.provided())
 
     async def _unprovide(self, request: web.Request) -> web.Response:
-        return web.json_response(await self._verbs.unprovide(request.match_info["key"]))
+        key, ttl_s = request.match_info["key"], _number(request, "ttl_s")
+        return web.json_response(await self._verbs.unprovide(key, ttl_s=ttl_s))
 
     async def _fetch(self, request: web.Request) -> web.StreamResponse:
         path = await _field(request, "path", meaning="ABSOLUTE PATH OF THE FILE TO BE")

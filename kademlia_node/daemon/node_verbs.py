@@ -147,7 +147,12 @@ class NodeVerbs:
             yield entry_view(entry)
 
     async def provide(
-        self, path: str, *, key: str | None = None, on_progress: OnView | None = None
+        self,
+        path: str,
+        *,
+        key: str | None = None,
+        ttl_s: int | None = None,
+        on_progress: OnView | None = None,
     ) -> Json:
         """See `Verbs`."""
 
@@ -157,15 +162,16 @@ class NodeVerbs:
 
         expected = None if key is None else checked_content(Key.parse(key))
         file, receipt = await self._provider().provide(
-            _absolute(path), key=expected, on_read=on_read
+            _absolute(path), key=expected, ttl_s=ttl_s, on_read=on_read
         )
         served = {"path": str(file.path), "size": file.manifest.length}
         return receipt_view(receipt) | served
 
-    async def unprovide(self, key: str) -> Json:
+    async def unprovide(self, key: str, *, ttl_s: int | None = None) -> Json:
         """See `Verbs`."""
         content = checked_content(Key.parse(key))
-        return {"key": key, "unprovided": await self._provider().unprovide(content)}
+        known = await self._provider().unprovide(content, ttl_s=ttl_s)
+        return {"key": key, "unprovided": known}
 
     async def provided(self) -> list[Json]:
         """See `Verbs`."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from kademlia_node.core.key import Key
-from kademlia_node.daemon.kept import Kept
+from kademlia_node.daemon.kept import Kept, Provided
 from kademlia_node.daemon.views import Json
 from kademlia_node.errors import KademliaError, NotStored, SetupError
 from kademlia_node.node.files import FileState, OnRead, SharedFile, SharedFiles, read_file
@@ -53,53 +53,62 @@ class Providing:
         self._files = files
         self._kept = kept
         self._home = home.resolve()
-        self._entries: dict[Key, SharedFile] = {}
+        self._entries: dict[Key, Provided] = {}
         self._said: dict[Key, str] = {}  # in this run: where we are reached, or that it is not here
         self._failed: set[Key] = set()  # to say it; each failure is logged once
         self._lock = asyncio.Lock()  # one change of the list, and of what is said, at a time
-        for key, file in kept.read():
-            self._entries[key] = file
-            files.share(file)
+        for key, provided in kept.read():
+            self._entries[key] = provided
+            files.share(provided.file)
 
     # --- Verbs ------------------------------------------------------------------------------------
 
     async def provide(
-        self, path: Path, *, key: Key | None = None, on_read: OnRead | None = None
+        self,
+        path: Path,
+        *,
+        key: Key | None = None,
+        ttl_s: int | None = None,
+        on_read: OnRead | None = None,
     ) -> tuple[SharedFile, Receipt]:
         """Read a file, serve it from now on, after restarts too, and announce it.
 
         It takes the place of what was provided from the same path before. With `key`, nothing is
-        done unless this is its content.
+        done unless this is its content. `ttl_s` is that of `Node.provide`, here and when it is
+        announced again.
 
         Raises:
             SetupError: it is no regular file, cannot be read, was changed meanwhile or has another
                 content; the list cannot be written; or we do not know where we are reached.
             NotStored: nobody took the announcement. Then it is not provided.
-            ValueError: it is too long, or the path is none.
+            ValueError: it is too long, the path is none, or a bad `ttl_s`.
         """
-        file = await self._read(path, on_read=on_read)
+        provided = Provided(await self._read(path, on_read=on_read), ttl_s)
+        file = provided.file
         if key not in (None, file.manifest.key):
             raise SetupError(f"{path} has another content")
         key = file.manifest.key
         async with self._lock:
             before = self._entries.get(key)
-            self._kept.keep(key, file)
-            self._entries[key] = file
+            self._kept.keep(key, provided)
+            self._entries[key] = provided
             self._files.share(file)
             try:
-                receipt = await self._announce(key, file)
-            except KademliaError:
+                receipt = await self._announce(key, provided)
+            except (KademliaError, ValueError):
                 if before is None:
                     self._remove(key)
                     await self._node.forget(key)
                 raise
-            for replaced in [k for k, f in self._entries.items() if f.path == file.path]:
+            for replaced in [k for k, p in self._entries.items() if p.file.path == file.path]:
                 if replaced != key:
                     await self._replace(replaced)
         return file, receipt
 
-    async def unprovide(self, key: Key) -> bool:
+    async def unprovide(self, key: Key, *, ttl_s: int | None = None) -> bool:
         """Serve a file no longer, and withdraw what was announced; whether we provided it.
+
+        `ttl_s` is that of `Node.unprovide`; by default the one with which it is provided.
 
         Raises:
             NotStored: nobody took the withdrawal; it is still provided.
@@ -108,7 +117,7 @@ class Providing:
         async with self._lock:
             if key not in self._entries:
                 return False
-            await self._node.unprovide(key)
+            await self._withdraw(key, ttl_s=ttl_s)
             self._remove(key)
             return True
 
@@ -117,11 +126,11 @@ class Providing:
         return [
             {
                 "key": str(key),
-                "path": str(file.path),
-                "size": file.manifest.length,
-                "state": self._state(key, file).value,
+                "path": str(provided.file.path),
+                "size": provided.file.manifest.length,
+                "state": self._state(key, provided.file).value,
             }
-            for key, file in sorted(self._entries.items(), key=lambda entry: str(entry[0]))
+            for key, provided in sorted(self._entries.items(), key=lambda entry: str(entry[0]))
         ]
 
     # --- Looking after it -------------------------------------------------------------------------
@@ -141,15 +150,15 @@ class Providing:
             await asyncio.sleep(0)
         return not self._failed
 
-    async def _say(self, key: Key, file: SharedFile) -> None:
-        state = file.state()
+    async def _say(self, key: Key, provided: Provided) -> None:
+        file, state = provided.file, provided.file.state()
         try:
             if state is FileState.SAME:
                 if self._said.get(key) != str(self._node.invite):
-                    await self._announce(key, file)
+                    await self._announce(key, provided)
             elif self._said.get(key) != "":
                 log.warning("%s is provided no longer: it is %s", _line(file.path), state.value)
-                await self._node.unprovide(key)
+                await self._withdraw(key)
                 self._said[key] = ""
         except KademliaError as error:
             if key not in self._failed:
@@ -158,19 +167,23 @@ class Providing:
         else:
             self._failed.discard(key)
 
-    async def _announce(self, key: Key, file: SharedFile) -> Receipt:
-        here = str(self._node.invite)
-        (receipt,) = await self._node.provide_many([file.manifest])  # neighbours share walks
+    async def _announce(self, key: Key, provided: Provided) -> Receipt:
+        here, manifests = str(self._node.invite), [provided.file.manifest]
+        (receipt,) = await self._node.provide_many(manifests, ttl_s=provided.ttl_s)  # shares walks
         if not receipt.replicas:
             raise NotStored(receipt)
         self._said[key] = here
         self._failed.discard(key)
         return receipt
 
+    async def _withdraw(self, key: Key, *, ttl_s: int | None = None) -> None:
+        lasts_s = self._entries[key].ttl_s if ttl_s is None else ttl_s
+        await self._node.unprovide(key, ttl_s=lasts_s)
+
     async def _replace(self, key: Key) -> None:
         """Its file has another content now. What nobody takes is tried again by `look_after`."""
         try:
-            await self._node.unprovide(key)
+            await self._withdraw(key)
         except NotStored as error:
             log.warning("%s cannot be withdrawn yet: %s", key, error)
         else:
@@ -178,7 +191,7 @@ class Providing:
 
     def _remove(self, key: Key) -> None:
         self._kept.remove(key)
-        self._files.drop(self._entries.pop(key).manifest)
+        self._files.drop(self._entries.pop(key).file.manifest)
         self._said.pop(key, None)
         self._failed.discard(key)
 

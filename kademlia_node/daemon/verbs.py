@@ -92,18 +92,26 @@ class Verbs(Protocol):
         ...
 
     async def provide(
-        self, path: str, *, key: str | None = None, on_progress: OnView | None = None
+        self,
+        path: str,
+        *,
+        key: str | None = None,
+        ttl_s: int | None = None,
+        on_progress: OnView | None = None,
     ) -> Json:
         """Serve a file at an absolute path from now on, and announce it.
 
         The answer is the receipt of its manifest, whose `key` names the content, with the `path`
-        that is served and its `size`. SetupError: of the file, it has not the content `key` that
-        was expected, or this node is no daemon's.
+        that is served and its `size`. `ttl_s` is that of `Node.provide`. SetupError: of the file,
+        it has not the content `key` that was expected, or this node is no daemon's.
         """
         ...
 
-    async def unprovide(self, key: str) -> Json:
-        """Serve a content no longer: `key`, and whether we did (`unprovided`)."""
+    async def unprovide(self, key: str, *, ttl_s: int | None = None) -> Json:
+        """Serve a content no longer: `key`, and whether we did (`unprovided`).
+
+        `ttl_s` is that of `Node.unprovide`; by default the one with which it is provided.
+        """
         ...
 
     async def provided(self) -> list[Json]:

@@ -60,7 +60,8 @@ class Renewer:
         due = await self._due(at_once)
         if due and not any(await self._renew_together(due)):
             return Did(0, settings.renew_retry_s)  # nobody is there
-        return Did(len(due), settings.renew_pause_s if len(due) == at_once else await self._rest_s())
+        has_more = len(due) == at_once
+        return Did(len(due), settings.renew_pause_s if has_more else await self._rest_s())
 
     async def _rest_s(self) -> float:
         """Until one more is due: with a lifetime of minutes it must not wait for a whole round."""

@@ -77,6 +77,13 @@ async def test_these_verbs_speak_json(
 
 
 @pytest.mark.net
+async def test_a_file_is_provided_for_a_lifetime_of_its_own(two: Two, source: Path) -> None:
+    await done("provide", str(source), *two.a, "--ttl", "600")
+    published = (await done("published", *two.a, "--json")).splitlines()
+    assert [json.loads(line)["ttl_s"] for line in published] == [600, 600]
+
+
+@pytest.mark.net
 async def test_a_list_shows_which_files_are_served_no_longer(
     two: Two, tmp_path: Path, source: Path
 ) -> None:

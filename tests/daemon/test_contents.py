@@ -295,6 +295,19 @@ async def test_an_entry_that_is_damaged_is_set_aside_and_the_others_go_on(
     assert len(list(kept.glob("*.broken"))) == len(others)
 
 
+@pytest.mark.parametrize("ttl_s", [1, 600.0, "600", True, 10**6])
+async def test_a_lifetime_that_there_is_not_is_damage(
+    tmp_path: Path, source: Path, ttl_s: object
+) -> None:
+    async with lone(tmp_path / "a") as client:
+        await client.provide(str(source), ttl_s=600)
+    (entry,) = (tmp_path / "a" / "provided").glob("*.json")
+    write(entry, json.dumps(json.loads(read(entry)) | {"ttl_s": ttl_s}).encode())
+    async with lone(tmp_path / "a") as client:
+        assert await states(client) == {}
+    assert entry.with_suffix(".broken").exists()
+
+
 async def test_what_cannot_be_announced_at_the_start_is_as_soon_as_it_can(
     tmp_path: Path, source: Path
 ) -> None:

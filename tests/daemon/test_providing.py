@@ -26,15 +26,20 @@ class Saying:
     def __init__(self) -> None:
         self.invite = "kad://here"
         self.said: list[tuple[str, Key]] = []
+        self.lifetimes: list[int | None] = []
         self.is_mute = False
 
-    async def provide_many(self, manifests: list[Manifest]) -> list[SimpleNamespace]:
+    async def provide_many(
+        self, manifests: list[Manifest], *, ttl_s: int | None
+    ) -> list[SimpleNamespace]:
         for manifest in manifests:
             self._say("provide", manifest.key)
+            self.lifetimes.append(ttl_s)
         return [SimpleNamespace(replicas=["somebody"]) for _ in manifests]
 
-    async def unprovide(self, key: Key) -> None:
+    async def unprovide(self, key: Key, *, ttl_s: int | None) -> None:
         self._say("unprovide", key)
+        self.lifetimes.append(ttl_s)
 
     async def forget(self, key: Key) -> bool:
         self.said.append(("forget", key))
@@ -104,6 +109,17 @@ async def test_at_the_start_all_is_said_once(house: House) -> None:
         assert await house.providing.look_after()
         assert house.node.said == [("provide", key)]
     assert states(house) == ["announced"]
+
+
+async def test_a_lifetime_is_that_of_all_that_is_said_of_a_file(house: House) -> None:
+    file, _ = await house.providing.provide(house.source, ttl_s=600)
+    house.start()
+    await house.providing.look_after()
+    touch(house.source)
+    await house.providing.look_after()
+    assert house.node.lifetimes == [600, 600]
+    await house.providing.unprovide(file.manifest.key, ttl_s=700)
+    assert house.node.lifetimes == [600, 600, 700]
 
 
 async def test_another_address_is_announced(house: House) -> None:
