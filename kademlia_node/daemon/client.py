@@ -57,6 +57,8 @@ def _missing(socket: Path) -> Iterator[None]:
             f"no daemon answers at {socket} ({error.os_error.strerror}): start one with"
             "  kademlia-node run"
         ) from error
+    except aiohttp.ClientPayloadError as error:
+        raise NoDaemon(f"the daemon at {socket} has stopped in the middle of it") from error
     except aiohttp.ClientError as error:
         raise NoDaemon(f"the daemon at {socket} went away: {error}") from error
 
@@ -93,7 +95,7 @@ class ControlClient:
         """See `Verbs`."""
         return await self._call("DELETE", "blobs", key)
 
-    async def published(self) -> AsyncIterator[Json]:
+    async def published(self) -> AsyncGenerator[Json, None]:
         """See `Verbs`."""
         async for publication in self._lines("publications"):
             yield publication
@@ -149,7 +151,7 @@ class ControlClient:
         named = [{"topic": topic, "slot": slot} for topic, slot in entries]
         return await self._in_parts("withdrawals", named, ttl_s=ttl_s)
 
-    async def find(self, topic: str) -> AsyncIterator[Json]:
+    async def find(self, topic: str) -> AsyncGenerator[Json, None]:
         """See `Verbs`."""
         async for entry in self._lines("topics", topic):
             yield entry
@@ -260,8 +262,12 @@ class ControlClient:
             async with self._session.get(_url(*path, query=query), **options) as response:
                 await _check(response)
                 async for line in response.content:
-                    if line.strip():  # some are sent only to see whether we are there
-                        yield json.loads(line)
+                    if not line.strip():  # sent only to see whether we are there
+                        continue
+                    view: Json = json.loads(line)
+                    if "error" in view:
+                        raise Refused(view)
+                    yield view
 
     async def _follow(self, *path: str, body: bytes, on_progress: OnView | None) -> Json:
         """Hear how far it is, line by line; the last line is the answer (`daemon.follow`)."""

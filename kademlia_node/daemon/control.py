@@ -9,9 +9,8 @@ verbs do. Driven by `listen`, which serves its application. An error is
 from __future__ import annotations
 
 import hmac
-import json
 from base64 import b64decode
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Final
 
@@ -23,7 +22,7 @@ from kademlia_node.daemon.follow import follow, go_on
 from kademlia_node.daemon.metrics import CONTENT_TYPE, exposition
 from kademlia_node.daemon.node_verbs import NodeVerbs
 from kademlia_node.daemon.providing import Providing
-from kademlia_node.daemon.views import Json, error_view
+from kademlia_node.daemon.views import error_view
 from kademlia_node.errors import (
     Conflict,
     Incomplete,
@@ -195,7 +194,7 @@ class Control:
         return web.json_response(await self._verbs.forget(request.match_info["key"]))
 
     async def _published(self, request: web.Request) -> web.StreamResponse:
-        return await _stream(request, self._verbs.published())
+        return await go_on(request, self._verbs.published())
 
     async def _set(self, request: web.Request) -> web.Response:
         receipt = await self._verbs.set(
@@ -248,7 +247,7 @@ class Control:
         return web.json_response(await self._verbs.withdraw_many(entries, ttl_s=ttl_s))
 
     async def _find(self, request: web.Request) -> web.StreamResponse:
-        return await _stream(request, self._verbs.find(request.match_info["topic"]))
+        return await go_on(request, self._verbs.find(request.match_info["topic"]))
 
     async def _withdraw_entry(self, request: web.Request) -> web.Response:
         topic, slot = request.match_info["topic"], request.query.get("slot", "")
@@ -333,16 +332,6 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
     except (KademliaError, ValueError) as error:
         status = next((code for kind, code in STATUSES if isinstance(error, kind)), 500)
         return web.json_response(error_view(error), status=status)
-
-
-async def _stream(request: web.Request, views: AsyncIterator[Json]) -> web.StreamResponse:
-    """One line of JSON for each view, sent when it comes."""
-    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-    await response.prepare(request)
-    async for view in views:
-        await response.write(json.dumps(view).encode() + b"\n")
-    await response.write_eof()
-    return response
 
 
 async def _field(request: web.Request, name: str, *, meaning: str) -> str:

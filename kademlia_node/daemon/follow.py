@@ -6,8 +6,9 @@ half second, so that an asker who goes away is noticed and what was asked for is
 last line is the answer, or `{"error": kind, "detail": text, ...}`. What fails before there is any
 progress is an error as everywhere else, with a status.
 
-`go_on` sends a line for each view of a row without end, and an empty one where none came for a
-while, so that an asker who is gone is noticed here, too.
+`go_on` sends a line for each view of a row, which may have no end, and an empty one where none came
+for a while, so that an asker who is gone is noticed here, too. What fails in between is told by the
+last line.
 """
 
 from __future__ import annotations
@@ -93,7 +94,10 @@ async def _next(
     views: AsyncGenerator[Json, None], response: web.StreamResponse, tasks: asyncio.TaskGroup
 ) -> Json | None:
     async def wait() -> Json | None:
-        return await anext(views, None)
+        try:
+            return await anext(views, None)
+        except KademliaError as error:
+            return error_view(error)
 
     coming = tasks.create_task(wait())
     while True:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from kademlia_node.core.feed import Change
 from kademlia_node.core.ids import node_id, point
 from kademlia_node.core.invite import SCHEME, key_text
 from kademlia_node.core.key import Key
@@ -39,6 +38,8 @@ from kademlia_node.node.arguments import checked_author
 from kademlia_node.node.download import Progress
 from kademlia_node.node.node import Node
 from kademlia_node.node.sharing import checked_content
+
+T = TypeVar("T")
 
 
 class NodeVerbs:
@@ -87,10 +88,9 @@ class NodeVerbs:
         """See `Verbs`."""
         return {"key": key, "forgotten": await self._node.forget(Key.parse(key))}
 
-    async def published(self) -> AsyncIterator[Json]:
+    def published(self) -> AsyncGenerator[Json, None]:
         """See `Verbs`."""
-        async for published in self._node.publications():
-            yield publication_view(published)
+        return _views(self._node.publications(), publication_view)
 
     async def set(
         self,
@@ -141,10 +141,9 @@ class NodeVerbs:
         receipts = await self._node.withdraw_many(entries, ttl_s=ttl_s)
         return [brief_receipt_view(receipt) for receipt in receipts]
 
-    async def find(self, topic: str) -> AsyncIterator[Json]:
+    def find(self, topic: str) -> AsyncGenerator[Json, None]:
         """See `Verbs`."""
-        async for entry in self._node.find(topic):
-            yield entry_view(entry)
+        return _views(self._node.find(topic), entry_view)
 
     async def provide(
         self,
@@ -205,17 +204,15 @@ class NodeVerbs:
             raise ValueError(f"{key} is a value, to be read by `get`: {error}") from error
         return {"key": key, "path": path, "size": size}
 
-    async def watch_topic(self, topic: str) -> AsyncGenerator[Json, None]:
+    def watch_topic(self, topic: str) -> AsyncGenerator[Json, None]:
         """See `Verbs`."""
-        async for view in _changes(self._node.watch(topic)):
-            yield view
+        return _views(self._node.watch(topic), change_view)
 
-    async def watch_name(
+    def watch_name(
         self, name: str, *, author: str | None = None, own: bool = False
     ) -> AsyncGenerator[Json, None]:
         """See `Verbs`."""
-        async for view in _changes(self._node.watch(name=name, author=author, own=own)):
-            yield view
+        return _views(self._node.watch(name=name, author=author, own=own), change_view)
 
     async def withdraw_name(
         self, name: str, *, own: bool = False, ttl_s: int | None = None
@@ -308,9 +305,11 @@ def parse_if_key(text: str) -> Key | None:
     return Key.parse(text) if looks_like_a_key else None
 
 
-async def _changes(changes: AsyncGenerator[Change, None]) -> AsyncGenerator[Json, None]:
-    """Until the node stops, or nobody wants to hear more."""
-    async with aclosing(changes):
+async def _views(
+    items: AsyncGenerator[T, None], view: Callable[[T], Json]
+) -> AsyncGenerator[Json, None]:
+    """Until there are no more, the node stops, or nobody wants to hear more."""
+    async with aclosing(items):
         with suppress(NotRunning):
-            async for change in changes:
-                yield change_view(change)
+            async for item in items:
+                yield view(item)

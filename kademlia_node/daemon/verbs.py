@@ -6,7 +6,7 @@ process; `client` has a daemon do it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Protocol
 
 from kademlia_node.daemon.views import Json, OnView
@@ -40,7 +40,7 @@ class Verbs(Protocol):
         """Renew a blob no longer: `key`, and whether we did (`forgotten`)."""
         ...
 
-    def published(self) -> AsyncIterator[Json]:
+    def published(self) -> AsyncGenerator[Json, None]:
         """Everything the node keeps alive, in order of key."""
         ...
 
@@ -87,7 +87,7 @@ class Verbs(Protocol):
         """Delete many of our entries, each named by topic and slot; as `announce_many`."""
         ...
 
-    def find(self, topic: str) -> AsyncIterator[Json]:
+    def find(self, topic: str) -> AsyncGenerator[Json, None]:
         """The entries of a topic, as they come."""
         ...
 

@@ -13,6 +13,7 @@ Refuses to know how a key is read (`topic`, `read`) and in which order changes a
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -27,12 +28,14 @@ from kademlia_node.core.message import FindNode, Item, Notified, Notify, Watchin
 from kademlia_node.core.message import Watch as WatchRequest
 from kademlia_node.core.record import Header, Reason
 from kademlia_node.core.replica import size_if_crowded
-from kademlia_node.errors import BadRecord, NoAnswer, NotRunning, PeerRefused
+from kademlia_node.errors import BadRecord, NoAnswer, NotRunning, PeerRefused, SetupError
 from kademlia_node.node.pulling import pull
 from kademlia_node.node.receipt import Trace
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.walk import Walk
 from kademlia_node.rare import Rare, sometimes
+
+log = logging.getLogger(__name__)
 
 Read = Callable[[], AsyncGenerator[Item, None]]
 """Reads what is under the key, whole and verified, tombstones included."""
@@ -108,7 +111,7 @@ class Watch:
         self._holders: dict[Contact, bytes] = {}  # who tells us, and the digest of what it holds
         self._settled: set[bytes] = set()  # digests of holders that a reading has dealt with
         self._pulls = 0
-        self._read_at = self._asked_at = -math.inf
+        self._look_at = self._read_at = self._asked_at = -math.inf
         self._news, self._wake = asyncio.Event(), asyncio.Event()
         self._is_over = False
 
@@ -179,25 +182,35 @@ class Watch:
     # --- Keeping it up ----------------------------------------------------------------------------
 
     async def _keep(self) -> None:
-        """Ask to be told, again and again; read where telling did not do."""
-        settings, clock = self._state.settings, self._state.loop.time
-        look_at = clock()
+        """Go round again and again; a disk that cannot be read ends no watch."""
         try:
             while True:
-                if clock() >= look_at:
-                    await self._look()
-                    look_at = clock() + settings.watch_look_s
-                look_in_s = await self._ask_to_tell()
-                look_at = min(look_at, clock() + look_in_s)
-                if self._is_behind():
-                    await self._read_all()
-                self._ends += self._feed.expire(self._state.wall())
-                if self._ends:
-                    self._news.set()
-                await self._rest(until=min(look_at, clock() + settings.watch_renew_s))
+                try:
+                    until = await self._go_round()
+                except SetupError as error:
+                    log.warning("what is watched cannot be read now: %s", error)
+                    self._feed.has_missed = True
+                    until = self._state.loop.time() + self._state.settings.watch_retry_s
+                await self._rest(until=until)
         finally:
             self._is_over = True
             self._news.set()
+
+    async def _go_round(self) -> float:
+        """Ask to be told; read where telling did not do. Returns when to go round again."""
+        settings, clock = self._state.settings, self._state.loop.time
+        if clock() >= self._look_at:
+            await self._look()
+            self._look_at = clock() + settings.watch_look_s
+        look_in_s, lease_s = await self._ask_to_tell()
+        self._look_at = min(self._look_at, clock() + look_in_s)
+        if self._is_behind():
+            await self._read_all()
+        self._ends += self._feed.expire(self._state.wall())
+        if self._ends:
+            self._news.set()
+        renew_in_s = min(settings.watch_renew_s, max(settings.watch_retry_s, lease_s / 2))
+        return min(self._look_at, clock() + renew_in_s)
 
     async def _look(self) -> None:
         """Find out to whom a writer would give a record, and who is so to tell us."""
@@ -209,13 +222,16 @@ class Watch:
         chosen = state.choose_replicas(digest, found, crowd_size=crowd_size)
         self._holders = {holder: self._holders.get(holder, b"") for holder in chosen}
 
-    async def _ask_to_tell(self) -> float:
-        """Begin or renew it with everyone who is to tell us; in how many seconds to look again.
+    async def _ask_to_tell(self) -> tuple[float, float]:
+        """Begin or renew it with everyone who is to tell us.
 
         Who has no room for one more tells at least what it holds.
+
+        Returns:
+            In how many seconds to look again, and for how many we are told at least.
         """
         settings, self._asked_at = self._state.settings, self._state.loop.time()
-        look_in_s = [settings.watch_look_s]
+        look_in_s, leases_s = [settings.watch_look_s], [math.inf]
 
         async def ask(holder: Contact) -> None:
             try:
@@ -227,6 +243,7 @@ class Watch:
                 return
             assert isinstance(answer, Watching), "the exchange lets nothing else through"
             self._holders[holder] = answer.versions
+            leases_s.append(answer.lease_s or math.inf)
             if not answer.lease_s and answer.versions == NOTHING:
                 del self._holders[holder]
                 look_in_s.append(settings.watch_renew_s)
@@ -234,7 +251,7 @@ class Watch:
         async with asyncio.TaskGroup() as asking:
             for holder in list(self._holders):
                 asking.create_task(ask(holder))
-        return min(look_in_s)
+        return min(look_in_s), min(leases_s)
 
     def _is_behind(self) -> bool:
         """Whether holders have what we do not know, or something is about to expire.

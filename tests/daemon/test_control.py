@@ -298,6 +298,19 @@ async def test_changes_come_as_they_happen_until_the_daemon_ends(tmp_path: Path)
         assert await anext(changes, None) is None
 
 
+async def test_what_cannot_be_watched_or_found_is_refused_at_once(tmp_path: Path) -> None:
+    async with daemon(tmp_path) as ready, connected(Path(ready["control"])) as client:
+        for views in (
+            client.watch_name("n", author="nonsense"),
+            client.watch_name("n" * 300),
+            client.watch_topic("t" * 70_000),
+            client.find("t" * 70_000),
+        ):
+            with pytest.raises(Refused) as caught:
+                await anext(views)
+            assert caught.value.view["error"] in {"ValueError", "MalformedMessage"}
+
+
 async def test_over_tcp_the_token_of_the_folder_is_needed(tmp_path: Path) -> None:
     where = Address("127.0.0.1", 0)
     async with daemon(tmp_path, control_tcp=where) as ready, aiohttp.ClientSession() as session:

@@ -130,3 +130,14 @@ async def test_a_row_without_end_is_sent_on_and_ends_when_nobody_listens(
         await ended.wait()
         await asyncio.sleep(0)
     assert "nobody listens" in caplog.text
+
+
+async def test_what_fails_between_two_views_is_the_last_line(tmp_path: Path) -> None:
+    async def views() -> AsyncGenerator[Json, None]:
+        yield HALF
+        raise SetupError("the disk fails")
+
+    async with asked(lambda request: go_on(request, views()), tmp_path / "s") as response:
+        first, last = await lines(response)
+    assert first == HALF
+    assert last == {"error": "SetupError", "detail": "the disk fails"}

@@ -27,7 +27,8 @@ from kademlia_node.core.message import (
 from kademlia_node.errors import NotRunning
 from kademlia_node.node.node import Node
 from kademlia_node.settings import Settings
-from kademlia_node.sim import Swarm
+from kademlia_node.sim import FaultyStore, Swarm
+from kademlia_node.store.memory import MemoryStore
 from tests.node.network import HOUR, PRIVATE, Neighbourhood, Puppet, commons_entry, nearest
 
 TOPIC = "weather"
@@ -210,6 +211,33 @@ async def test_what_no_push_has_told_is_found_at_the_next_renewal() -> None:
             cut.heal()
             await asyncio.sleep(120)
             assert watched.values == [b"rain"]
+
+
+async def test_who_is_told_for_a_short_time_only_asks_more_often() -> None:
+    async with Swarm(nodes=20, seed=7, settings=Settings(watch_lease_s=20)) as swarm:
+        clock = asyncio.get_running_loop().time
+        async with watching(swarm.nodes[3]) as watched:
+            delays_s: list[float] = []
+            for number in range(6):
+                at = clock()
+                await swarm.nodes[5].announce(TOPIC, b"%d" % number)
+                await asyncio.sleep(25)
+                delays_s.append(watched.at[-1] - at)
+        assert watched.values == [b"%d" % number for number in range(6)]
+        assert max(delays_s) < 2
+
+
+async def test_a_disk_that_cannot_be_read_ends_no_watch() -> None:
+    async with Neighbourhood() as here:
+        identity = here.new_identity()
+        store = FaultyStore(lambda: MemoryStore(identity.id, settings=Settings()))
+        node = await here.start(identity=identity, store=store)
+        await node.announce(TOPIC, b"sunny")
+        store.fails_at = frozenset(range(store.operations + 1, store.operations + 4))
+        async with watching(node) as watched:
+            assert watched.values == []
+            await asyncio.sleep(60)
+        assert watched.values == [b"sunny"]
 
 
 async def test_changes_are_heard_though_all_who_first_told_of_them_are_gone() -> None:
