@@ -38,7 +38,9 @@ class Watchers:
         self._by_key: dict[bytes, dict[bytes, _Lease]] = {}
         self._by_prefix: Counter[bytes] = Counter()
 
-    def __len__(self) -> int:
+    def count(self, *, now: float) -> int:
+        """How many leases there are."""
+        self._forget_ended(now)
         return len(self._leases)
 
     def add(self, key: bytes, contact: Contact, *, now: float) -> float:

@@ -30,6 +30,8 @@ GAUGES: Final = {
     "records": "Records stored here.",
     "stored_bytes": "Bytes of these records, as the quotas count them.",
     "publications": "Records this node renews.",
+    "watches": "Names and topics that are watched from here.",
+    "watchers": "Leases of those who are told of changes by this node.",
 }
 OPERATIONS: Final = {  # field of an OperationCost, and its meaning
     "operations": ("count", "Operations since the start, by verb."),

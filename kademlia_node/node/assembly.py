@@ -50,6 +50,7 @@ class Parts:
     reader: Reader
     writer: Writer
     server: Server
+    notifier: Notifier
     watches: Watches
     upkeep: Upkeep
     commons: Identity
@@ -159,6 +160,7 @@ def assemble(
         reader=reader,
         writer=writer,
         server=Server(state, reach=reach, notifier=notifier, watches=watches, on_stored=on_stored),
+        notifier=notifier,
         watches=watches,
         upkeep=upkeep,
         commons=commons,

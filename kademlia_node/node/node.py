@@ -83,6 +83,8 @@ class Node(Announcing):
             parts.state,
             joiner=parts.joiner,
             upkeep=parts.upkeep,
+            watches=parts.watches,
+            notifier=parts.notifier,
             invite=self.invite,
         )
 

@@ -26,6 +26,10 @@ class Notifier:
         self._watchers = Watchers(state.settings)
         self._under_way: Counter[bytes] = Counter()  # by the ID of the watcher
 
+    def leases(self) -> int:
+        """How many are told now; whoever watches two keys counts twice."""
+        return self._watchers.count(now=self._state.loop.time())
+
     async def watch(self, watcher: Contact, key: bytes) -> Watching:
         """Tell this peer of changes for a while, if the key is ours to keep."""
         state, factor = self._state, self._state.settings.too_far_factor

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from kademlia_node.core.invite import Invite
 from kademlia_node.node.join import Joiner
+from kademlia_node.node.notify import Notifier
 from kademlia_node.node.receipt import OperationCost
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.upkeep import Upkeep
+from kademlia_node.node.watch import Watches
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class Status:
     `did` maps a chore to how many things its last run did, where it counts them.
     `operations` maps a verb to its cost; `counters` tell of all else that is counted.
     `joined`: somebody was heard, and is in the routing table; `uplink_down`: all of these have
-    fallen silent.
+    fallen silent. `watches` are those of this node, `watchers` the leases of others that it tells.
     """
 
     id: str
@@ -34,6 +36,8 @@ class Status:
     records: int
     stored_bytes: int
     publications: int
+    watches: int
+    watchers: int
     unreachable: tuple[str, ...]
     counters: dict[str, int]
     operations: dict[str, OperationCost]
@@ -46,6 +50,8 @@ async def report(
     *,
     joiner: Joiner,
     upkeep: Upkeep,
+    watches: Watches,
+    notifier: Notifier,
     invite: Invite,
 ) -> Status:
     """Take the picture."""
@@ -65,6 +71,8 @@ async def report(
         records=usage.records,
         stored_bytes=usage.size_bytes,
         publications=await state.store.publications.count(),
+        watches=len(watches),
+        watchers=notifier.leases(),
         unreachable=joiner.unreachable,
         counters=dict(sorted((state.exchange.counts + state.counts).items())),
         operations=dict(sorted(state.operations.items())),

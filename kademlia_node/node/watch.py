@@ -49,6 +49,9 @@ class Watches:
         self._state = state
         self._by_key: dict[bytes, list[Watch]] = {}
 
+    def __len__(self) -> int:
+        return sum(map(len, self._by_key.values()))
+
     def begin(self, watch: Watch) -> None:
         """Let it hear of its key from now on."""
         self._by_key.setdefault(watch.key.digest, []).append(watch)

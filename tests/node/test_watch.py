@@ -157,6 +157,15 @@ async def test_a_renewal_is_not_told_and_what_is_not_renewed_is_told_to_have_exp
             assert watched.values == [b"blue", None, b"blue"]
 
 
+async def test_a_status_tells_who_watches_and_who_is_told() -> None:
+    async with Neighbourhood() as here:
+        nodes = await here.grow(4)
+        async with watching(nodes[0]):
+            assert [(await node.status()).watches for node in nodes] == [1, 0, 0, 0]
+            assert [(await node.status()).watchers for node in nodes] == [0, 1, 1, 1]
+        assert (await nodes[0].status()).watches == 0
+
+
 async def test_several_may_watch_the_same_from_one_node() -> None:
     async with Swarm(nodes=12, seed=2, network=PRIVATE) as swarm:
         async with watching(swarm.nodes[2]) as first, watching(swarm.nodes[2]) as second:
