@@ -19,6 +19,7 @@ from kademlia_node.core.digest import NOTHING, Versions
 from kademlia_node.core.record import Header
 from kademlia_node.rare import Rare, sometimes
 
+STALE_MAX = 64  # expiries of earlier versions, beyond one for each entry
 Spot = tuple[bytes, bytes]
 """(author, slot)."""
 
@@ -157,12 +158,13 @@ class Feed:
                 gone.append(_end(header))
         return gone
 
-    def versions(self) -> bytes:
-        """The digest of all we know, as holders tell theirs: 8 bytes."""
-        if not self._latest:
+    def versions(self, wall: float) -> bytes:
+        """The digest of all we know that has not expired, as holders tell theirs: 8 bytes."""
+        there = [spot for spot, header in self._latest.items() if header.expires > wall]
+        if not there:
             return NOTHING
         versions = Versions()
-        for spot in sorted(self._latest):
+        for spot in sorted(there):
             versions.add(self._latest[spot])
         return versions.digest()
 
@@ -170,6 +172,9 @@ class Feed:
         spot = header.author, header.slot
         self._latest[spot] = header
         heapq.heappush(self._expiries, (header.expires, spot))
+        if len(self._expiries) > 2 * len(self._latest) + STALE_MAX:
+            self._expiries = [(latest.expires, spot) for spot, latest in self._latest.items()]
+            heapq.heapify(self._expiries)
 
 
 def _change(one: _Pending) -> Change:

@@ -59,13 +59,18 @@ ANSWERS: dict[type[Request], type[Response]] = {
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    """One request on its way to an answer, over as many sendings and sessions as it takes."""
+    """One request on its way to an answer, over as many sendings and sessions as it takes.
+
+    `proved` and `forgives` are those of `Exchange.send`, for whenever the contact has to be called.
+    """
 
     contact: Contact
     request: Request
     rid: int
     on_done: OnDone
     on_slow: OnSlow | None = None
+    proved: bool = True
+    forgives: float = 0
     session: Session | None = None
     attempt: Attempt | None = None
     flights: list[tuple[bytes, int]] = field(default_factory=list)  # sid and counter of each DATA

@@ -118,26 +118,25 @@ class Dialer:
         """Whether an answer from this address is awaited."""
         return address in self._dials
 
-    def dial(
-        self, ask: Ask, *, proved: bool, forgives: float, rto_s: float, slow_s: float, now: float
-    ) -> bool:
+    def dial(self, ask: Ask, *, rto_s: float, slow_s: float, now: float) -> bool:
         """Have a session made for the ask; False when this contact is not to be called now.
 
-        `proved` contacts answered at this address before; another one is left alone if it was
-        silent more often than `forgives` lately.
+        Of those whose key was never proved at this address few are tried, and one is left alone
+        if it was silent more often than the ask forgives lately.
         """
         known = self._dials.get(ask.contact.address)
+        is_called = known is not None and known.contact == ask.contact
+        if not (ask.proved or is_called or self._may_call(ask, now=now)):
+            return False
         if known is not None:
             return self._join(known, ask)
-        if not proved and not self._may_call(ask.contact, forgives=forgives, now=now):
-            return False
         rides = isinstance(ask.request, HARMLESS)
         try:
             opening = self._make_opening(ask.contact, ask.rid, ask.request if rides else Ping())
         except ForgedPacket:  # a public key that no honest node has
             return False
         address = ask.contact.address
-        sends = self._settings.sends_max if proved else self._settings.sends_unproved_max
+        sends = self._settings.sends_max if ask.proved else self._settings.sends_unproved_max
         attempt = Attempt(
             transmit=lambda: self._transmit(opening.packet, address),
             give_up=partial(self._give_up, address),
@@ -188,21 +187,22 @@ class Dialer:
         return dial, opened
 
     def _call_next(self, ended: Dial) -> None:
-        for ask in ended.behind:
+        for ask in sorted(ended.behind, key=lambda ask: not ask.proved):  # they wait for the first
             self._redial(ask)
 
     def _join(self, dial: Dial, ask: Ask) -> bool:
         """Wait for the handshake; with another key at that address, for its end and then call."""
         waiting = dial.asks if dial.contact == ask.contact else dial.behind
-        if len(waiting) >= self._settings.waiting_max:
+        goes_first = ask.proved and waiting is dial.behind
+        if len(waiting) >= self._settings.waiting_max and not goes_first:
             sometimes(Rare.DIAL_CROWDED)
             return False
         waiting.append(ask)
         return True
 
-    def _may_call(self, contact: Contact, *, forgives: float, now: float) -> bool:
-        silence = self._silent.get(contact)
-        if silence is not None and silence.until > now and silence.times > forgives:
+    def _may_call(self, ask: Ask, *, now: float) -> bool:
+        contact, silence = ask.contact, self._silent.get(ask.contact)
+        if silence is not None and silence.until > now and silence.times > ask.forgives:
             sometimes(Rare.DEAD_LEFT_ALONE)
             return False
         return is_local(contact.address.host) or self._is_one_of_few(contact, now=now)

@@ -102,7 +102,7 @@ class Exchange:
             ),
             transmit=self._transmit,
             on_failed=self._on_dial_failed,
-            redial=partial(self._start, proved=False),
+            redial=self._start,
         )
 
     def _make_introductions(self) -> Introductions:
@@ -176,13 +176,14 @@ class Exchange:
         if self._is_closed:
             self._loop.call_soon(self._pending.finish, ask, None)
             return
-        self._start(ask, proved=proved, forgives=forgives)
+        ask.proved, ask.forgives = proved, forgives
+        self._start(ask)
 
     async def who(self, address: Address) -> Contact:
         """The contact that answers at an address whose key is unknown; raises NoAnswer."""
         return Contact(await self._introductions.ask(address, now=self._loop.time()), address)
 
-    def _start(self, ask: Ask, *, proved: bool, forgives: float = 0) -> None:
+    def _start(self, ask: Ask) -> None:
         now = self._loop.time()
         session = self.sessions.sending(ask.contact)
         if session is not None:
@@ -192,8 +193,6 @@ class Exchange:
             return
         called = self._dialer.dial(
             ask,
-            proved=proved,
-            forgives=forgives,
             rto_s=initial_rto(self.rtts, self._settings),
             slow_s=soft_timeout(self.rtts, self._settings),
             now=now,
@@ -208,7 +207,7 @@ class Exchange:
         sometimes(Rare.SESSION_REKEYED)
         ask = self._pending.add(session.peer, Ping(), on_done=lambda _: None)
         rto_s = session.rtt.rto(self.rtts, self._settings)
-        self._dialer.dial(ask, proved=True, forgives=0, rto_s=rto_s, slow_s=rto_s, now=now)
+        self._dialer.dial(ask, rto_s=rto_s, slow_s=rto_s, now=now)
 
     def _begin(self, ask: Ask, session: Session, *, now: float) -> None:
         """Send over an established session, and again until there is an answer."""
@@ -382,7 +381,8 @@ class Exchange:
             if stranded.resets > RESETS_MAX:
                 self._pending.finish(stranded, None)
             else:
-                self._start(stranded, proved=True)
+                stranded.proved = True
+                self._start(stranded)
 
     def wrote_to(self, host: str) -> bool:
         """Whether, as a client, we sent anything to this host: then a firewall lets it answer."""

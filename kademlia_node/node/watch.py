@@ -257,7 +257,7 @@ class Watch:
         return min(look_in_s), min(leases_s)
 
     def _is_behind(self) -> bool:
-        """Whether holders have what we do not know, or something is about to expire.
+        """Whether holders have what we do not know, or still have what expires as far as we know.
 
         One that is alone with it lacks something as a rule: it is new, or no writer's choice. With
         more entries than we remember all of them differ for ever.
@@ -267,16 +267,12 @@ class Watch:
             return True
         if feed.is_crowded:
             return self._state.loop.time() >= self._read_at + every_s
-        if self._has_expiring():
-            return True
-        dealt_with = {feed.versions(), *self._settled}
+        wall, expiry = self._state.wall(), feed.next_expiry()
+        if expiry is not None and expiry <= wall:
+            self._settled.clear()  # whoever tells these may have renewed what expires
+        dealt_with = {feed.versions(wall), *self._settled}
         differing = sum(digest not in dealt_with for digest in self._holders.values())
         return differing > 0 and 2 * differing >= len(self._holders)
-
-    def _has_expiring(self) -> bool:
-        """Perhaps it was renewed, and nobody has told us."""
-        expiry = self._feed.next_expiry()
-        return expiry is not None and expiry <= self._state.wall()
 
     async def _read_all(self) -> None:
         if self._read_at > -math.inf:
@@ -293,8 +289,7 @@ class Watch:
     async def _rest(self, *, until: float) -> None:
         """Sleep until then; or until an entry expires or something was missed, but a while."""
         settings, now = self._state.settings, self._state.loop.time()
-        last_at = self._asked_at if self._feed.is_crowded else self._read_at
-        not_before = last_at + settings.watch_retry_s
+        not_before = self._asked_at + settings.watch_retry_s
         expiry = self._feed.next_expiry()
         if expiry is not None:
             until = min(until, max(now + expiry + GRACE_S - self._state.wall(), not_before))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 from hypothesis import given
@@ -155,14 +156,43 @@ def test_one_value_larger_than_all_room_is_told_all_the_same() -> None:
 
 def test_the_digest_is_that_of_a_holder_of_the_same() -> None:
     changes = feed()
-    assert changes.versions() == NOTHING
+    assert changes.versions(0.0) == NOTHING
     first, second = header(1, slot=b"b"), header(2, author=BOB, slot=b"a", flags=TOMBSTONE)
     changes.on_record(second, b"", now=0.0)
     changes.on_record(first, b"a", now=0.0)
     held = Versions()
     held.add(first)
     held.add(replace(second, expires=9))  # of no matter
-    assert changes.versions() == held.digest()
+    assert changes.versions(0.0) == held.digest()
+
+
+def test_what_has_expired_is_not_in_the_digest() -> None:
+    changes = feed()
+    first, second = header(1, slot=b"a", expires=100), header(2, slot=b"b", expires=200)
+    for one in (first, second):
+        changes.on_record(one, b"a", now=0.0)
+    held = Versions()
+    held.add(second)
+    assert changes.versions(99.0) != held.digest()
+    assert changes.versions(100.0) == held.digest()
+    assert changes.versions(200.0) == NOTHING
+
+
+def test_an_entry_that_is_written_over_and_over_takes_no_more_room() -> None:
+    changes = feed()
+    changes.on_record(header(1, slot=b"other"), b"a", now=0.0)
+    tracemalloc.start()
+    try:
+        for seq in range(1, 20_000):
+            changes.on_record(header(seq, expires=1000 + seq), b"a", now=float(seq))
+            changes.due(seq + 1.0)
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert used < 100_000
+    assert changes.next_expiry() == 1000
+    assert [one.slot for one in changes.expire(1000.0)] == [b"other"]
+    assert changes.next_expiry() == 1000 + 19_999
 
 
 spots = st.tuples(st.sampled_from([ALICE, BOB]), st.sampled_from([b"x", b"y", b"z"]))

@@ -343,6 +343,32 @@ async def test_whoever_demands_a_cookie_is_given_the_time_of_a_second_round_trip
 # --- An honest peer at an address of which somebody lied ------------------------------------------
 
 
+@pytest.mark.parametrize("count", [1, 3, 70])
+async def test_false_keys_at_its_address_hold_up_a_proved_peer_for_one_call_only(
+    count: int,
+) -> None:
+    world = World()
+    alice, bob = await world.open(), await world.open()
+    for number in range(1, count + 1):
+        alice.send(hearsay(number, address=bob.address), Ping(), proved=False)
+    outcome = alice.send(bob.contact, Ping())
+    await asyncio.sleep(2.0)
+    assert outcome.answers == [Pong()]
+
+
+async def test_a_knock_that_had_to_wait_is_made_all_the_same() -> None:
+    """It forgives a silence also when another key was called at that address before."""
+    world = World()
+    alice = await world.open()
+    alice.send(hearsay(1), Ping(), proved=False)
+    await asyncio.sleep(3.0)
+    alice.send(hearsay(2), Ping(), proved=False)
+    alice.send(hearsay(1), Ping(), proved=False, forgives=math.inf)
+    world.sent.clear()
+    await asyncio.sleep(3.0)
+    assert len(world.sent) > 1
+
+
 async def test_a_call_to_a_false_key_at_an_address_does_not_fail_the_true_one() -> None:
     world = World()
     alice, bob = await world.open(), await world.open()

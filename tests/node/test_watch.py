@@ -209,6 +209,20 @@ async def test_a_wrong_argument_is_refused_at_once(wrong: dict[str, Any]) -> Non
 # --- What is lost, and who goes -------------------------------------------------------------------
 
 
+async def test_entries_that_expire_one_by_one_make_nobody_read() -> None:
+    async with Neighbourhood() as here:
+        nodes = await here.grow(6)
+        for number in range(20):
+            await nodes[1].announce(TOPIC, b"brief", slot=str(number), ttl_s=240)
+            await asyncio.sleep(11)
+        async with watching(nodes[0]) as watched:
+            await nodes[1].stop()
+            before = await count(nodes[0], "watch_reads")
+            await asyncio.sleep(600)
+            assert await count(nodes[0], "watch_reads") - before <= 1
+        assert [change.kind for change in watched.changes].count(ChangeKind.EXPIRED) == 20
+
+
 async def test_what_no_push_has_told_is_found_at_the_next_renewal() -> None:
     async with Swarm(nodes=12, seed=2, network=PRIVATE) as swarm:
         author, watcher = swarm.nodes[1], swarm.nodes[2]
