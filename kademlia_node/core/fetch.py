@@ -87,6 +87,16 @@ class Fetch(Generic[H]):
                 superfluous.append((source.holder, piece))
         return superfluous
 
+    @property
+    def useful(self) -> int:
+        """How many holders offer something that is not here."""
+        found: set[_Source[H]] = set()
+        for offering in self._wanted.values():
+            found.update(offering)
+            if len(found) == len(self._sources):
+                break
+        return len(found)
+
     def want(self, piece: Piece) -> None:
         """This piece shall be fetched, whether somebody offers it yet or not."""
         if piece.hash not in self._had:

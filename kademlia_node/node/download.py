@@ -11,6 +11,7 @@ import asyncio
 import errno
 import hashlib
 import os
+import stat
 import sys
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
@@ -29,7 +30,8 @@ from kademlia_node.node.state import NodeState
 if sys.platform != "win32":  # there, nothing keeps a second download to one path away
     import fcntl
 
-HOLDERS_MAX: Final = 64  # asked in one download; more make it no faster
+HOLDERS_MAX: Final = 64  # asked at a time; more make it no faster
+SPARE_MAX: Final = 4096  # that come later, drawn by chance: anybody may announce what is not so
 PART: Final = ".part"  # ends the name of a file that is not whole
 NAMED_BY_BYTES: Final = 4  # of the manifest's hash, in that name
 
@@ -102,10 +104,16 @@ class Download:
         self._missing = set(self._places)
         self._changed = asyncio.Event()
         self._fetching = Fetching(
-            state, on_piece=self._on_piece, on_idle=self._changed.set, trace=trace
+            state,
+            on_piece=self._on_piece,
+            on_idle=self._changed.set,
+            on_loss=self._changed.set,
+            trace=trace,
         )
         self._state = state
         self._asked: set[Contact] = set()
+        self._spare: list[Contact] = []
+        self._spare_ever = 0
         self._knocked = Counter[str | bytes]()
         self._copies: deque[tuple[list[int], bytes]] = deque()
         self._file: BinaryIO | None = None
@@ -119,8 +127,7 @@ class Download:
             SetupError: another download of this content to this path is under way.
             OSError: the file cannot be written.
         """
-        self._part.touch()
-        with self._part.open("r+b", buffering=0) as self._file:
+        with self._open() as self._file:
             self._lock(self._file)
             await self._take_stock(self._file)
             self._tell_progress()
@@ -131,6 +138,7 @@ class Download:
                     while not self._is_over(looking):
                         self._changed.clear()
                         await self._changed.wait()
+                        self._ask_spare()
                         await self._write_copies()
                         self._tell_progress()
                     looking.cancel()
@@ -144,6 +152,15 @@ class Download:
             self._file.truncate(self._manifest.length)
             os.fsync(self._file.fileno())
             self._part.replace(self._path)  # before the lock is gone
+
+    def _open(self) -> BinaryIO:
+        """The part, never something else by way of a link that somebody has put in its place."""
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        file = os.fdopen(os.open(self._part, flags, 0o666), "r+b", buffering=0)
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            file.close()
+            raise OSError(errno.EINVAL, "is no regular file", str(self._part))
+        return file
 
     def _is_over(self, looking: asyncio.Task[None]) -> bool:
         exhausted = looking.done() and self._fetching.is_idle
@@ -171,21 +188,38 @@ class Download:
         self._missing = untrue
 
     async def _look_for(self, holders: AsyncIterator[TopicEntry]) -> None:
-        wanted = [piece for piece in self._manifest.pieces if piece.hash in self._missing]
         async for entry in holders:
-            holder = holder_of(entry)
-            if holder is not None and self._may_ask(holder):
+            if (holder := holder_of(entry)) is not None:
+                self._keep_spare(holder)
+                self._ask_spare()
+
+    def _keep_spare(self, holder: Contact) -> None:
+        """Of too many each has the same chance to stay."""
+        self._spare_ever += 1
+        if len(self._spare) < SPARE_MAX:
+            self._spare.append(holder)
+        elif (place := self._state.rng.randrange(self._spare_ever)) < SPARE_MAX:
+            self._spare[place] = holder
+
+    def _ask_spare(self) -> None:
+        """One for each holder that turned out to be of no use, whichever."""
+        wanted = [piece for piece in self._manifest.pieces if piece.hash in self._missing]
+        while self._spare and self._fetching.useful < HOLDERS_MAX:
+            place = self._state.rng.randrange(len(self._spare))
+            self._spare[place], self._spare[-1] = self._spare[-1], self._spare[place]
+            holder = self._spare.pop()
+            if self._may_ask(holder):
                 self._asked.add(holder)
                 self._fetching.offer(holder, wanted)
 
     def _may_ask(self, holder: Contact) -> bool:
-        """Not ourselves, and not too many; anybody may announce, and anywhere.
+        """Not ourselves, and nobody twice; anybody may announce, and anywhere.
 
         On the open internet nobody may point us at what is local, nor make us knock at one host
         or prefix again and again.
         """
         host, state = holder.address.host, self._state
-        if holder.public_key == state.identity.public_key or len(self._asked) >= HOLDERS_MAX:
+        if holder.public_key == state.identity.public_key or holder in self._asked:
             return False
         if not state.network.prefix_limits or state.is_proved(holder):
             return True

@@ -36,6 +36,7 @@ class Fetching:
         state: the node that fetches.
         on_piece: given each piece.
         on_idle: told whenever nothing is on its way.
+        on_loss: told when a holder is less useful than it seemed, or of no use at all.
         trace: where requests are counted.
     """
 
@@ -45,11 +46,13 @@ class Fetching:
         *,
         on_piece: OnPiece,
         on_idle: Callable[[], None],
+        on_loss: Callable[[], None] = lambda: None,
         trace: Trace | None = None,
     ) -> None:
         self._state = state
         self._on_piece = on_piece
         self._on_idle = on_idle
+        self._on_loss = on_loss
         self._trace = trace
         self._machine: Fetch[Contact] = Fetch(per_holder=state.settings.pieces_per_holder)
         self._pullings: dict[tuple[Contact, Piece], Pulling] = {}
@@ -59,6 +62,11 @@ class Fetching:
     def is_idle(self) -> bool:
         """Whether nothing is on its way: all is here, or nobody has what is missing."""
         return not self._pullings
+
+    @property
+    def useful(self) -> int:
+        """How many holders may still give something."""
+        return self._machine.useful
 
     def offer(self, holder: Contact, pieces: Iterable[Piece]) -> None:
         """This holder says that it has these pieces; what is not here is fetched."""
@@ -102,6 +110,7 @@ class Fetching:
             self._machine.on_failure(holder, piece, fate)
             if holder in self._machine.dropped:
                 self._abandon(holder)
+            self._on_loss()
         self._go_on()
         if self.is_idle:
             self._on_idle()

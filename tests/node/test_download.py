@@ -13,6 +13,7 @@ import pytest
 from kademlia_node.core.key import Key
 from kademlia_node.core.message import Chunk, Request, Response
 from kademlia_node.errors import Incomplete, SetupError
+from kademlia_node.node import download
 from kademlia_node.node.download import Progress
 from kademlia_node.node.files import SharedFiles
 from kademlia_node.node.node import Node
@@ -49,6 +50,13 @@ def target(tmp_path: Path) -> Path:
 @pytest.fixture
 def part(target: Path) -> Path:
     return part_name(target, manifest_of(CONTENT))
+
+
+def link_to_something(part: Path) -> Path:
+    other = part.with_name("other")
+    other.write_bytes(b"precious")
+    part.symlink_to(other)
+    return other
 
 
 async def fetch_half(node: Node, key: Key, target: Path, providers: list[Provider]) -> None:
@@ -217,6 +225,35 @@ async def test_a_holder_that_lacks_pieces_gives_the_others(
             await fetch(reader, key, target)
         assert (raised.value.missing, raised.value.of) == (12, 16)
         assert read(part) == CONTENT[: 4 * PIECE]
+
+
+@pytest.mark.parametrize("way", ["silent", "lacking"])
+async def test_many_who_announce_what_they_have_not_keep_nobody_from_it(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(download, "HOLDERS_MAX", 4)
+    async with Neighbourhood() as here:
+        _, key = await provide(here, source, 1)
+        for _ in range(20):
+            liar = await here.start_as(Provider, content=SharedFiles())
+            await liar.provide(manifest_of(CONTENT))
+            if way == "silent":
+                await liar.stop()
+        for _ in range(3):
+            reader = await here.start()
+            await fetch(reader, key, target)
+            assert read(target) == CONTENT
+
+
+async def test_a_link_in_place_of_the_part_is_not_followed(
+    source: Path, target: Path, part: Path
+) -> None:
+    other = link_to_something(part)
+    async with Neighbourhood() as here:
+        _, key = await provide(here, source, 1)
+        with pytest.raises(OSError, match=part.name):
+            await fetch(await here.start(), key, target)
+    assert read(other) == b"precious"
 
 
 async def test_nobody_has_it_and_what_is_here_stays(source: Path, target: Path, part: Path) -> None:
