@@ -45,6 +45,16 @@ class Commands(click.Group):
             raise click.exceptions.Exit(1 if isinstance(error, NoInstance) else 2) from None
 
 
+def printable(text: str) -> str:
+    """The lines of an answer, with nothing in them that a terminal obeys: they are strangers'."""
+    kept = (c if c.isprintable() or c in "\n\t" else _escaped(c) for c in text)
+    return "".join(kept)
+
+
+def _escaped(character: str) -> str:
+    return character.encode("unicode_escape").decode()
+
+
 def option(*names: str, **attributes: Any) -> Callable[[Any], Any]:
     """As click's, with the environment variable of its name."""
     variable = ENVIRONMENT + max(names, key=len).lstrip("-").upper().replace("-", "_")
@@ -214,7 +224,7 @@ def call(*, name: str, joining: Joining, path: str, count: int) -> None:
                 await resolver.has_instance(within_s=FIND_S)
                 for _ in range(count):
                     answer = await resolver.call(lambda url: web.fetch(session, url + path))
-                    click.echo(answer, nl=False)
+                    click.echo(printable(answer), nl=False)
             finally:
                 following.cancel()
 

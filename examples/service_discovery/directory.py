@@ -20,6 +20,7 @@ from examples.service_discovery.instance import Instance
 from kademlia_node import Change, ChangeKind
 
 INSTANCES_MAX: Final = 1024  # of one service; every member of the network may announce some
+INSTANCES_PER_AUTHOR_MAX: Final = 64  # or one member could leave no room for the others
 
 
 @dataclass(slots=True, eq=False)
@@ -45,8 +46,12 @@ class Directory:
             self._candidates.pop(spot, None)
         elif known is not None:
             known.instance, known.is_aside = instance, False
-        elif len(self._candidates) < INSTANCES_MAX:
+        elif self._has_room_for(change.author):
             self._candidates[spot] = Candidate(instance)
+
+    def _has_room_for(self, author: bytes) -> bool:
+        of_author = sum(author == known for known, _ in self._candidates)
+        return len(self._candidates) < INSTANCES_MAX and of_author < INSTANCES_PER_AUTHOR_MAX
 
     def live(self, *, wall: float) -> list[Candidate]:
         """Those whose lease has not ended, by the clock of this machine."""

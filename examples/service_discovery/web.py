@@ -17,6 +17,8 @@ WORK_S: Final = 0.02  # as if it had something to do
 PATIENCE: Final = aiohttp.ClientTimeout(
     total=10.0, connect=1.0
 )  # a host that is off refuses nobody
+ANSWER_BYTES_MAX: Final = 64 * 2**10
+PLAIN: Final = {"Accept-Encoding": "identity"}  # packed, a little can become any amount
 UNABLE: Final = frozenset({502, 503, 504})  # it is there, and says that another one is to do it
 
 
@@ -57,16 +59,29 @@ async def serving(name: str, *, host: str, port: int = 0) -> AsyncIterator[str]:
 async def fetch(session: aiohttp.ClientSession, url: str) -> str:
     """The text at a URL. To be used for what may be asked twice.
 
+    It is read as UTF-8, with U+FFFD for what is none, and not unpacked. Whoever answers chose it:
+    it may hold what a terminal obeys.
+
     Raises:
-        Unreachable: nobody answers there, or it says that it cannot.
+        Unreachable: nobody answers there, it says that it cannot, or it says more than
+            `ANSWER_BYTES_MAX`.
     """
     try:
-        async with session.get(url, timeout=PATIENCE, allow_redirects=False) as response:
+        async with session.get(
+            url, headers=PLAIN, timeout=PATIENCE, allow_redirects=False, auto_decompress=False
+        ) as response:
             if response.status in UNABLE:
                 raise Unreachable(f"{url} answers {response.status}")
-            return await response.text()
+            answer = bytearray()
+            async for chunk in response.content.iter_any():
+                answer += chunk
+                if len(answer) > ANSWER_BYTES_MAX:
+                    raise Unreachable(f"{url} answers more than {ANSWER_BYTES_MAX} bytes")
+            return answer.decode("utf-8", "replace")
     except (aiohttp.ClientError, OSError) as error:  # refused, broken off, or (TimeoutError) silent
         raise Unreachable(f"{url}: {error}") from error
+    except UnicodeError as error:  # a label of more than 63 characters, say
+        raise Unreachable(f"{url} has no name of a host: {error}") from error
 
 
 async def is_well(session: aiohttp.ClientSession, url: str) -> bool:

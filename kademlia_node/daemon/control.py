@@ -12,7 +12,7 @@ import hmac
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -257,9 +257,8 @@ class Control:
     # --- Contents ---------------------------------------------------------------------------------
 
     async def _provide(self, request: web.Request) -> web.StreamResponse:
-        path = await _field(request, "path", meaning="ABSOLUTE PATH OF A FILE")
-        body = await request.json()
-        key, ttl_s = body.get("key"), body.get("ttl_s")
+        body = await _fields(request, "path", meaning="ABSOLUTE PATH OF A FILE")
+        path, key, ttl_s = body["path"], body.get("key"), body.get("ttl_s")
         if key is not None and not isinstance(key, str):
             raise ValueError("key is the text of a key")
         return await follow(request, partial(self._verbs.provide, path, key=key, ttl_s=ttl_s))
@@ -272,8 +271,8 @@ class Control:
         return web.json_response(await self._verbs.unprovide(key, ttl_s=ttl_s))
 
     async def _fetch(self, request: web.Request) -> web.StreamResponse:
-        path = await _field(request, "path", meaning="ABSOLUTE PATH OF THE FILE TO BE")
-        length_max = (await request.json()).get("length_max")
+        body = await _fields(request, "path", meaning="ABSOLUTE PATH OF THE FILE TO BE")
+        path, length_max = body["path"], body.get("length_max")
         if length_max is not None and type(length_max) is not int:
             raise ValueError("length_max is a whole number of bytes")
         key = request.match_info["key"]
@@ -334,18 +333,30 @@ async def explain_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return web.json_response(error_view(error), status=status)
 
 
+async def _json(request: web.Request) -> Any:
+    """The JSON of a body; raises ValueError if it is none, however it fails to be."""
+    try:
+        return await request.json()
+    except (ValueError, RecursionError, LookupError) as error:  # no JSON, too deep, no charset
+        raise ValueError(f"the body is no JSON: {error}") from error
+
+
+async def _fields(request: web.Request, name: str, *, meaning: str) -> dict[str, Any]:
+    """The fields of a JSON body; the one of this name is a text."""
+    body = await _json(request)
+    if not isinstance(body, dict) or not isinstance(body.get(name), str):
+        raise ValueError(f'the body must be {{"{name}": "{meaning}"}}')  # noqa: TRY004 - a 400
+    return body
+
+
 async def _field(request: web.Request, name: str, *, meaning: str) -> str:
     """The text of a field of a JSON body."""
-    body = await request.json()
-    text = body.get(name) if isinstance(body, dict) else None
-    if not isinstance(text, str):
-        raise ValueError(f'the body must be {{"{name}": "{meaning}"}}')  # noqa: TRY004 - a 400
-    return text
+    return str((await _fields(request, name, meaning=meaning))[name])
 
 
 async def _rows(request: web.Request, *names: str) -> list[list[str]]:
     """The texts of these fields, of each object in a JSON list."""
-    body, rows = await request.json(), list[list[str]]()
+    body, rows = await _json(request), list[list[str]]()
     for row in body if isinstance(body, list) else [None]:
         texts = [row.get(name) for name in names] if isinstance(row, dict) else [None]
         rows.append([text for text in texts if isinstance(text, str)])

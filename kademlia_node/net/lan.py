@@ -20,7 +20,7 @@ import asyncio
 import ipaddress
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Final
 
@@ -45,14 +45,16 @@ log = logging.getLogger(__name__)
 RESOLVE_MS: Final = 2000.0  # what a responder leaves out of its answer is asked for so long
 
 
-def own_hosts(bound: str) -> list[str]:
+def own_hosts(
+    bound: str, *, adapters: Callable[[], Iterable[ifaddr.Adapter]] = ifaddr.get_adapters
+) -> list[str]:
     """The addresses of this machine at which a socket bound to `bound` is to be found."""
     ip = ipaddress.ip_address(bound)
     if not ip.is_unspecified:
         return [bound]
     own = (
         str(address.ip if address.is_IPv4 else address.ip[0])
-        for adapter in ifaddr.get_adapters()
+        for adapter in adapters()
         for address in adapter.ips
     )
     usable = [host for host in own if ip.version == 6 or ":" not in host]

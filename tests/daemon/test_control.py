@@ -271,6 +271,40 @@ async def test_entries_that_make_no_sense_are_refused(tmp_path: Path) -> None:
             assert (status, view["error"]) == (400, "ValueError"), body
 
 
+BLOB = blob_key(b"")
+TAKE_JSON = ["announcements", "withdrawals", "contents", f"contents/{BLOB}/fetch", "ping"]
+TAKE_JSON += ["backup", "restore"]
+
+
+@pytest.mark.parametrize(
+    ("body", "charset"),
+    [
+        (b"", "utf-8"),
+        (b"null", "utf-8"),
+        (b"4", "utf-8"),
+        (b'"path"', "utf-8"),
+        (b'["path"]', "utf-8"),
+        (b"\xff\xfe", "utf-8"),
+        (b"[" * 50_000, "utf-8"),
+        (b'{"path":' * 15_000, "utf-8"),
+        (b"1" * 5000, "utf-8"),
+        (b"{}", "bogus"),
+        (b"{}", "hex"),
+        (b"{}", "undefined"),
+    ],
+)
+async def test_a_body_that_is_not_the_json_it_should_be_is_400_and_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, body: bytes, charset: str
+) -> None:
+    headers = {"Content-Type": f"application/json; charset={charset}"}
+    async with lone(tmp_path) as client:
+        for path in TAKE_JSON:
+            status, view = await client.ask("POST", f"/v1/{path}", data=body, headers=headers)
+            assert (status, view["error"]) == (400, "ValueError"), path
+            assert "body" in view["detail"]
+    assert "Traceback" not in caplog.text
+
+
 async def test_how_long_a_value_lives_can_be_said(tmp_path: Path) -> None:
     async with daemon(tmp_path) as ready, connected(Path(ready["control"])) as client:
         await client.set("n", b"value", ttl_s=600)

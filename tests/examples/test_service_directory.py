@@ -10,7 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from examples.service_discovery.directory import INSTANCES_MAX, Candidate, Directory
+from examples.service_discovery.directory import (
+    INSTANCES_MAX,
+    INSTANCES_PER_AUTHOR_MAX,
+    Candidate,
+    Directory,
+)
 from examples.service_discovery.instance import VALUE_BYTES_MAX, Instance
 from kademlia_node import Change, ChangeKind
 
@@ -80,6 +85,17 @@ def test_only_so_many_instances_are_remembered() -> None:
     assert len(urls(directory)) == INSTANCES_MAX
     directory.on_change(instance(1, port=9))
     assert "http://127.0.0.1:9" in urls(directory)
+
+
+def test_whatever_one_member_announces_the_others_find_room() -> None:
+    value = Instance("http://127.0.0.1:1", FAR).pack()
+    slots = [number.to_bytes(2, "big") for number in range(INSTANCES_MAX)]
+    directory = directory_of(*(change(1, value, slot=slot) for slot in slots), instance(2))
+    assert len(urls(directory)) == INSTANCES_PER_AUTHOR_MAX + 1
+    assert "http://127.0.0.1:2" in urls(directory)
+    directory.on_change(change(1, None, kind=ChangeKind.WITHDRAWN, slot=slots[0]))
+    directory.on_change(change(1, value, slot=slots[-1]))
+    assert len(urls(directory)) == INSTANCES_PER_AUTHOR_MAX + 1
 
 
 # --- Who is asked ---------------------------------------------------------------------------------

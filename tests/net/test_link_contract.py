@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from random import Random
 
+import ifaddr
 import pytest
 
 from kademlia_node.core.beacon import PROPERTY, SERVICE, Beacon, Sighting
@@ -270,10 +271,25 @@ def details(beacon: Beacon, host: str) -> list[bytes]:
 
 def test_a_bound_address_is_the_only_one_we_are_found_at() -> None:
     assert own_hosts("127.0.0.1") == ["127.0.0.1"]
-    assert own_hosts("203.0.113.1") == ["203.0.113.1"]
+    assert own_hosts("203.0.113.1", adapters=some_adapters) == ["203.0.113.1"]
+
+
+def some_adapters() -> list[ifaddr.Adapter]:
+    """Of a machine with public addresses, private ones and those that every machine has."""
+    v4 = ("127.0.0.1", "192.168.1.2", "10.0.0.2", "203.0.113.1", "8.8.8.8", "192.168.1.2")
+    v6 = ("::1", "fe80::1", "fd00::2", "2001:4860::1")
+    ips = [ifaddr.IP(host, 24, "a") for host in v4]
+    ips += [ifaddr.IP((host, 0, 0), 64, "b") for host in v6]
+    return [ifaddr.Adapter("a", "a", ips[:4]), ifaddr.Adapter("b", "b", ips[4:])]
 
 
 def test_a_socket_bound_to_all_addresses_is_found_at_private_ones_of_its_kind() -> None:
+    v4 = ["10.0.0.2", "192.168.1.2"]
+    assert own_hosts("0.0.0.0", adapters=some_adapters) == v4
+    assert own_hosts("::", adapters=some_adapters) == [*v4, "fd00::2"]
+
+
+def test_the_addresses_of_this_machine_can_be_read() -> None:
     both, v4 = own_hosts("::"), own_hosts("0.0.0.0")
     assert set(v4) == {host for host in both if ":" not in host}
     assert not any(host.startswith(("127.", "fe80")) or host == "::1" for host in both)
