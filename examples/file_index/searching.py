@@ -31,7 +31,10 @@ File = tuple[bytes, bytes, Key]
 
 @dataclass(slots=True)
 class Hit:
-    """A content that was found: how the first provider describes it, and all who have it."""
+    """A content that was found: how the first provider describes it, and all who have it.
+
+    A content has one size. Who tells another one is wrong, and has a hit of its own.
+    """
 
     entry: Entry
     providers: set[bytes] = field(default_factory=set)
@@ -84,7 +87,7 @@ class Search:
         self._lives: dict[bytes, bool | None] = {}  # None: it is being looked for
         self._waiting: defaultdict[bytes, list[Entry]] = defaultdict(list)
         self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
-        self.hits: dict[Key, Hit] = {}
+        self.hits: dict[tuple[Key, int], Hit] = {}  # by content and size in bytes
 
     async def run(self, *, within_s: float) -> bool:
         """Search until all is read, or the limit or the time is reached; whether all was read."""
@@ -154,9 +157,10 @@ class Search:
         return False
 
     def _give(self, entry: Entry, author: bytes) -> None:
-        hit = self.hits.get(entry.key)
+        told = entry.key, entry.size
+        hit = self.hits.get(told)
         if hit is None:
-            hit = self.hits[entry.key] = Hit(entry, {author})
+            hit = self.hits[told] = Hit(entry, {author})
             self._on_hit(hit)
             if self._limit is not None and len(self.hits) >= self._limit:
                 raise _Enough

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import msgpack
@@ -344,6 +345,21 @@ async def test_junk_under_a_word_and_entries_that_do_not_have_it_are_passed_over
     assert await paths(town.searcher, "a") == ["x/a.txt"]
     await spam(liar, ENTRY.pack())
     assert await paths(town.searcher, "x") == ["x/a.txt", "x/spam.txt"]
+
+
+async def test_who_tells_a_false_size_spoils_no_result_of_others(
+    town: Town, tmp_path: Path
+) -> None:
+    """A fetch takes no more than the size that its result tells."""
+    peer, liar = await town.peer("x/a.txt"), town.keepers[0]
+    await liar.set(BEACON, b"", own=True)
+    (known,) = peer.ledger.files()
+    await spam(liar, replace(ENTRY, key=known.manifest.key).pack())
+    hits = {one.entry.path: one for one in await search(town.searcher, "x")}
+    assert hits.keys() == {"x/a.txt", "x/spam.txt"}
+    true, false = hits["x/a.txt"], hits["x/spam.txt"]
+    assert (true.providers, false.providers) == ({peer.node.public_key}, {liar.public_key})
+    await town.searcher.fetch(true.entry.key, tmp_path / "got", length_max=true.entry.size)
 
 
 async def test_words_of_different_files_do_not_meet(town: Town) -> None:
