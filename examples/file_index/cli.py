@@ -235,7 +235,7 @@ async def _search(
     async with guest(ledger.path, joining, hint=ledger.facts().get("invite") or None) as node:
         searching = Search(node, words, **options)
         if not await searching.run(within_s=wait_s):
-            view.talk(f"not all was read within {wait_s:.0f} s")
+            view.talk(f"not all was read: it is too much, or {wait_s:.0f} s were too few")
         return list(searching.hits.values())
 
 

@@ -20,10 +20,10 @@ from examples.file_index.sharing import BEACON
 from examples.file_index.words import topic_of, words_of
 from kademlia_node import Key, Node, NotAgreed, NotFound, StepOutcome
 
-AUTHORS_MAX: Final = 1024  # whose beacon one search looks for
+AUTHORS_MAX: Final = 1024  # who wait to be looked for; reading waits while there are more
 LOOKS_AT_ONCE: Final = 8
 LOOKS_MAX: Final = 3  # for one beacon, while some are silent: the machine may be busy
-FILES_MAX: Final = 100_000  # told apart in one search
+FILES_MAX: Final = 100_000  # told apart in one search, and so also the authors it remembers
 
 File = tuple[bytes, bytes, Key]
 """Author, slot and content: one file of one sharer."""
@@ -31,7 +31,10 @@ File = tuple[bytes, bytes, Key]
 
 @dataclass(slots=True)
 class Hit:
-    """A content that was found: how the first provider describes it, and all who have it."""
+    """A content that was found: how the first provider describes it, and all who have it.
+
+    A content has one size. Who tells another one is wrong, and has a hit of its own.
+    """
 
     entry: Entry
     providers: set[bytes] = field(default_factory=set)
@@ -83,11 +86,17 @@ class Search:
         self._shown: set[File] = set()
         self._lives: dict[bytes, bool | None] = {}  # None: it is being looked for
         self._waiting: defaultdict[bytes, list[Entry]] = defaultdict(list)
+        self._room = asyncio.Semaphore(AUTHORS_MAX)
         self._looks = asyncio.Semaphore(LOOKS_AT_ONCE)
-        self.hits: dict[Key, Hit] = {}
+        self._is_cut = False
+        self.hits: dict[tuple[Key, int], Hit] = {}  # by content and size in bytes
 
     async def run(self, *, within_s: float) -> bool:
-        """Search until all is read, or the limit or the time is reached; whether all was read."""
+        """Search until all is read, or a limit or the time is reached.
+
+        Returns:
+            Whether all was read that is wanted: neither the time nor FILES_MAX was met.
+        """
         is_whole = True
         try:
             async with asyncio.timeout(within_s), asyncio.TaskGroup() as tasks:
@@ -97,7 +106,7 @@ class Search:
             pass
         except* TimeoutError:
             is_whole = False
-        return is_whole
+        return is_whole and not self._is_cut
 
     async def _read(self, word: str, tasks: asyncio.TaskGroup) -> None:
         async with aclosing(self._node.find(topic_of(word))) as entries:
@@ -107,24 +116,28 @@ class Search:
                 except ValueError:
                     continue
                 if self._is_found(entry) and self._is_new((found.author, found.slot, entry.key)):
-                    self._meet(entry, found.author, tasks)
+                    await self._meet(entry, found.author, tasks)
 
     def _is_found(self, entry: Entry) -> bool:
         return self._wanted.wants(entry) and set(self._words).issubset(entry.words)
 
     def _is_new(self, file: File) -> bool:
         """Whether no other word has shown it yet."""
-        if file in self._shown or len(self._shown) >= FILES_MAX:
+        if file in self._shown:
+            return False
+        if len(self._shown) >= FILES_MAX:
+            self._is_cut = True
             return False
         self._shown.add(file)
         return True
 
-    def _meet(self, entry: Entry, author: bytes, tasks: asyncio.TaskGroup) -> None:
+    async def _meet(self, entry: Entry, author: bytes, tasks: asyncio.TaskGroup) -> None:
         """Give it out if its author is there, or as soon as that is known."""
-        if author not in self._lives and len(self._lives) < AUTHORS_MAX:
+        if author not in self._lives:
             self._lives[author] = None
+            await self._room.acquire()
             tasks.create_task(self._look_for(author))
-        lives = self._lives.get(author, False)
+        lives = self._lives[author]
         if lives:
             self._give(entry, author)
         elif lives is None:
@@ -134,6 +147,7 @@ class Search:
         """See whether an author is there; then give out what waited for that."""
         async with self._looks:
             lives = await self._is_there(author)
+        self._room.release()
         self._lives[author] = lives
         for entry in self._waiting.pop(author, []):
             if lives:
@@ -154,9 +168,10 @@ class Search:
         return False
 
     def _give(self, entry: Entry, author: bytes) -> None:
-        hit = self.hits.get(entry.key)
+        told = entry.key, entry.size
+        hit = self.hits.get(told)
         if hit is None:
-            hit = self.hits[entry.key] = Hit(entry, {author})
+            hit = self.hits[told] = Hit(entry, {author})
             self._on_hit(hit)
             if self._limit is not None and len(self.hits) >= self._limit:
                 raise _Enough

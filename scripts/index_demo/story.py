@@ -178,7 +178,9 @@ class Story:
             raise click.ClickException(f"the search for {words} took {SEARCH_MAX_S} s")
         number_of = {sharer.author: sharer.number for sharer in self.sharers}
         found = {
-            (key, number_of[author]) for key, hit in search.hits.items() for author in hit.providers
+            (hit.entry.key, number_of[author])
+            for hit in search.hits.values()
+            for author in hit.providers
         }
         whole_ms = (time.perf_counter() - started) * 1000
         return found, first_ms[0] if first_ms else None, whole_ms

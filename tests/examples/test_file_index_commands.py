@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,26 @@ def test_a_sharer_that_was_stopped_can_still_withdraw_and_one_that_was_killed_go
     with open_ledger(home.path / "bob") as ledger:
         assert (ledger.folders(), ledger.count()) == ([], (0, 0, 0))
     assert home.run("search", "bobs", who="ann").returncode == 1
+
+
+@pytest.mark.net
+def test_a_result_is_fetched_by_its_number_if_it_is_no_larger_than_it_says(home: Home) -> None:
+    home.write("ann", "a.txt", b"content")
+    _, invite = home.share("ann")
+    home.wait_for("ann", 1)
+    assert home.run("search", "txt", "--bootstrap", invite, who="cy").returncode == 0
+    target = home.path / "got"
+    words = "get", "1", "-o", str(target), "--bootstrap", invite
+    assert home.run(*words, who="cy").returncode == 0
+    target.unlink()
+    with open_ledger(home.path / "cy") as ledger:
+        told = ledger.result(1)
+        assert told is not None
+        ledger.keep_results([replace(told, size=len(b"content") - 1)])
+    got = home.run(*words, who="cy")
+    assert (got.returncode != 0, target.exists()) == (True, False), got.stderr
+    assert home.run(*words, "--max-size", "7", who="cy").returncode == 0
+    assert target.read_bytes() == b"content"
 
 
 @pytest.mark.net

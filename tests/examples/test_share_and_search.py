@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgpack
 import pytest
 
 from examples.file_index.entry import Entry
-from examples.file_index.searching import Filter, Hit, Search, ranked
+from examples.file_index.searching import (
+    AUTHORS_MAX,
+    LOOKS_AT_ONCE,
+    Filter,
+    Hit,
+    Search,
+    ranked,
+)
 from examples.file_index.sharing import BEACON, ENTRY_TTL_S, LEASE_S
 from examples.file_index.words import topic_of, words_of
-from kademlia_node import Incomplete, Key, Kind, Node, NotFound
+from kademlia_node import Incomplete, Key, Kind, Node, NotFound, TopicEntry, Trace
 from kademlia_node.core.message import (
     FindValue,
     Request,
@@ -346,6 +355,21 @@ async def test_junk_under_a_word_and_entries_that_do_not_have_it_are_passed_over
     assert await paths(town.searcher, "x") == ["x/a.txt", "x/spam.txt"]
 
 
+async def test_who_tells_a_false_size_spoils_no_result_of_others(
+    town: Town, tmp_path: Path
+) -> None:
+    """A fetch takes no more than the size that its result tells."""
+    peer, liar = await town.peer("x/a.txt"), town.keepers[0]
+    await liar.set(BEACON, b"", own=True)
+    (known,) = peer.ledger.files()
+    await spam(liar, replace(ENTRY, key=known.manifest.key).pack())
+    hits = {one.entry.path: one for one in await search(town.searcher, "x")}
+    assert hits.keys() == {"x/a.txt", "x/spam.txt"}
+    true, false = hits["x/a.txt"], hits["x/spam.txt"]
+    assert (true.providers, false.providers) == ({peer.node.public_key}, {liar.public_key})
+    await town.searcher.fetch(true.entry.key, tmp_path / "got", length_max=true.entry.size)
+
+
 async def test_words_of_different_files_do_not_meet(town: Town) -> None:
     await town.peer("x/a.txt")
     await town.peer("spam/a.txt")
@@ -366,6 +390,60 @@ async def test_a_file_that_all_words_show_is_one_hit(town: Town) -> None:
     await town.peer("x/a.txt")
     (hit,) = await search(town.searcher, "x a txt text")
     assert len(hit.providers) == 1
+
+
+# --- Too many -------------------------------------------------------------------------------------
+
+
+class Crowd(Node):
+    """A node to which an entry of each of many authors comes; of all but the last no beacon is."""
+
+    authors = 0
+    is_silent = False  # whoever is asked for a beacon
+    read = 0  # entries
+    looks = 0
+
+    async def find(self, topic: str) -> AsyncGenerator[TopicEntry, None]:
+        for number in range(1, self.authors + 1):
+            self.read, author = number, number.to_bytes(32)
+            entry = replace(ENTRY, key=Key(Kind.BLOB, author))
+            yield TopicEntry(author, b"", entry.pack(), 1, 0)
+
+    async def get(self, what: str | Key, **options: Any) -> Any:
+        self.looks += 1
+        if self.is_silent:
+            await asyncio.Event().wait()
+        if options["author"] != self.authors.to_bytes(32):
+            raise NotFound(str(what), Trace(b""))
+
+
+async def crowd_of(town: Town, authors: int) -> Crowd:
+    crowd = await town.here.start_as(Crowd, server=False)
+    crowd.authors = authors
+    return crowd
+
+
+async def test_no_number_of_authors_who_are_gone_hides_one_who_is_there(town: Town) -> None:
+    crowd = await crowd_of(town, 2 * AUTHORS_MAX)
+    (hit,) = await search(crowd, "x")
+    assert hit.providers == {crowd.authors.to_bytes(32)}
+
+
+async def test_reading_waits_while_too_many_authors_are_looked_for(town: Town) -> None:
+    crowd = await crowd_of(town, 2 * AUTHORS_MAX)
+    crowd.is_silent = True
+    assert not await Search(crowd, ["x"]).run(within_s=10)
+    assert (crowd.read, crowd.looks) == (AUTHORS_MAX + 1, LOOKS_AT_ONCE)
+
+
+async def test_that_there_were_too_many_files_is_said(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("examples.file_index.searching.FILES_MAX", 3)
+    for authors, is_whole in ((3, True), (4, False)):
+        searching = Search(await crowd_of(town, authors), ["x", "spam"])
+        assert await searching.run(within_s=10) == is_whole
+        assert len(searching.hits) == is_whole  # the last one's
 
 
 def hit(path: str, *, title: str = "", providers: int = 1) -> Hit:
