@@ -88,6 +88,8 @@ def share(
 ) -> None:
     """Share FOLDERS, and those of before, as long as this runs; prints our invite.
 
+    With --daemon they are shared on when this ends, until `unshare`.
+
     Files that come, change or go are noticed within seconds. Hidden files, links and what an
     .indexignore names are not shared.
     """

@@ -53,10 +53,6 @@ class Host(Protocol):
         """See `Node`, as with all that follows."""
         ...
 
-    async def withdraw(self, name: str, *, own: bool, ttl_s: int) -> object:
-        """Delete a named value."""
-        ...
-
     async def announce_many(
         self, announcements: Iterable[Announcement], *, ttl_s: int
     ) -> Sequence[Outcome]:
@@ -147,10 +143,6 @@ class Hosted:
     async def set(self, name: str, value: bytes, *, own: bool, ttl_s: int) -> object:
         """See `Node`."""
         return await self._daemon.set(name, value, own=own, ttl_s=ttl_s)
-
-    async def withdraw(self, name: str, *, own: bool, ttl_s: int) -> object:
-        """See `Node`."""
-        return await self._daemon.withdraw_name(name, own=own, ttl_s=ttl_s)
 
     async def announce_many(
         self, announcements: Iterable[Announcement], *, ttl_s: int

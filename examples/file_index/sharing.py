@@ -8,6 +8,7 @@ only what is done is noted.
 That the sharer lives is said by one short-lived entry, the beacon. Searchers pass over entries
 whose author has none. So a sharer that dies is gone from all results within the lease, at the price
 of one record renewed, however many files there are; the entries themselves live for ENTRY_TTL_S.
+Of all who share by one daemon there is one beacon, for the author is the daemon.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from examples.file_index.ledger import Known, Ledger
 from examples.file_index.titles import kind_of
 from examples.file_index.walk import Content, Found, Skipped, read, scan
 from examples.file_index.words import topic_of
-from kademlia_node import Announcement, KademliaError, Key
+from kademlia_node import Announcement, KademliaError, Key, Node
 
 BEACON: Final = "file-index"  # an entry of the sharer's own: it is there
 LEASE_S: Final = 600  # of the beacon
@@ -148,7 +149,13 @@ class Sharer:
         await self._retire([one for one in known if one.found.folder not in folders])
 
     async def leave(self) -> None:
-        """Put out the beacon: whoever searches from now on passes us over."""
+        """Put out the beacon of our own node: whoever searches from now on passes us over.
+
+        A daemon goes on serving, and others may share by it: its beacon stays.
+        """
+        if not isinstance(self._node, Node):
+            return
+        self._is_lit = False
         try:
             await self._node.withdraw(BEACON, own=True, ttl_s=self._lease_s)
         except KademliaError as error:
