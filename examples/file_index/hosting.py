@@ -191,15 +191,15 @@ class Hosted:
         )
 
     async def _provide(self, manifest: Manifest, *, ttl_s: int) -> Told:
-        """Have it provided from one of the files that have it."""
-        key = manifest.key
+        """Have it provided from the first of its files that the daemon takes."""
+        key, said = manifest.key, "the file has changed"
         for found in self._files.get(manifest.hash, ()):
             try:
                 path = str(Path(found.folder, found.path))
                 return _told(await self._daemon.provide(path, key=str(key), ttl_s=ttl_s))
             except Refused as error:
-                return Told(key, (), str(error))
-        return Told(key, (), "the file has changed")
+                said = str(error)
+        return Told(key, (), said)
 
 
 def _told(view: Json) -> Told:

@@ -184,6 +184,19 @@ async def test_a_folder_exchanged_for_a_link_is_not_shared(place: Place, tmp_pat
             await place.reader.fetch(manifest_of(b"secrets").key, tmp_path / "got")
 
 
+async def test_where_one_copy_is_refused_another_is_served(place: Place, tmp_path: Path) -> None:
+    changing, _ = (place.write(name, b"the same") for name in ("a.txt", "b.txt"))
+    async with place.sharing() as (sharer, _, _):
+        await refresh(sharer)
+    async with place.sharing() as (_, hosted, ledger):  # knows them in the order of their names
+        changing.write_bytes(b"other")  # and no refresh has seen it yet
+        manifest = next(ledger.files()).manifest
+        (told,) = await hosted.provide_many([manifest], ttl_s=240)
+        assert told.replicas
+        await place.reader.fetch(manifest.key, tmp_path / "got")
+    assert read(tmp_path / "got") == b"the same"
+
+
 async def test_a_daemon_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
