@@ -15,7 +15,7 @@ from examples.file_index import view
 from examples.file_index.fetching import target_of
 from examples.file_index.hosting import Host
 from examples.file_index.ledger import Ledger, Result, locked, open_ledger
-from examples.file_index.options import PATH, by_daemon, folder_option, in_json, joins
+from examples.file_index.options import PATH, at_port, by_daemon, folder_option, in_json, joins
 from examples.file_index.searching import Filter, Hit, Search, ranked
 from examples.file_index.sharing import ENTRY_TTL_S, LEASE_S, Sharer, Sight, look
 from examples.file_index.station import Joining, guest, host_of, write_memory
@@ -65,6 +65,7 @@ def main() -> None:
 @main.command()
 @click.argument("folders", nargs=-1, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @joins
+@at_port
 @by_daemon
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Only show what would be shared.")
@@ -87,6 +88,8 @@ def share(
     daemon: Path | None,
 ) -> None:
     """Share FOLDERS, and those of before, as long as this runs; prints our invite.
+
+    With --daemon they are shared on when this ends, until `unshare`.
 
     Files that come, change or go are noticed within seconds. Hidden files, links and what an
     .indexignore names are not shared.

@@ -53,10 +53,6 @@ class Host(Protocol):
         """See `Node`, as with all that follows."""
         ...
 
-    async def withdraw(self, name: str, *, own: bool, ttl_s: int) -> object:
-        """Delete a named value."""
-        ...
-
     async def announce_many(
         self, announcements: Iterable[Announcement], *, ttl_s: int
     ) -> Sequence[Outcome]:
@@ -148,10 +144,6 @@ class Hosted:
         """See `Node`."""
         return await self._daemon.set(name, value, own=own, ttl_s=ttl_s)
 
-    async def withdraw(self, name: str, *, own: bool, ttl_s: int) -> object:
-        """See `Node`."""
-        return await self._daemon.withdraw_name(name, own=own, ttl_s=ttl_s)
-
     async def announce_many(
         self, announcements: Iterable[Announcement], *, ttl_s: int
     ) -> list[Told]:
@@ -199,15 +191,15 @@ class Hosted:
         )
 
     async def _provide(self, manifest: Manifest, *, ttl_s: int) -> Told:
-        """Have it provided from one of the files that have it."""
-        key = manifest.key
+        """Have it provided from the first of its files that the daemon takes."""
+        key, said = manifest.key, "the file has changed"
         for found in self._files.get(manifest.hash, ()):
             try:
                 path = str(Path(found.folder, found.path))
                 return _told(await self._daemon.provide(path, key=str(key), ttl_s=ttl_s))
             except Refused as error:
-                return Told(key, (), str(error))
-        return Told(key, (), "the file has changed")
+                said = str(error)
+        return Told(key, (), said)
 
 
 def _told(view: Json) -> Told:

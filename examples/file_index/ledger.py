@@ -1,7 +1,7 @@
 """What is kept on disk between runs, in one folder.
 
     key         seed of the sharer's identity, 64 hexadecimal digits; mode 0600
-    lock        held while something is being shared; holds the process ID
+    lock        held (flock) while something is being shared
     ledger.db   which folders and files, what was read of them, what was found last
     store.db    the records that the node keeps for others, and what it publishes
     peers.json  the peers that were known last
@@ -36,7 +36,7 @@ TABLES: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """A file that was read, and what of it; `key` is empty until it is announced."""
+    """A file that was read, and what of it; `key` is empty until somebody has taken word of it."""
 
     found: Found
     manifest: Manifest
@@ -88,7 +88,7 @@ class Ledger:
             yield Known(found, Manifest.unpack(manifest), title, key)
 
     def keep(self, known: Known) -> None:
-        """Note what was read of a file, or announced."""
+        """Note what was read of a file, and its key once it is provided."""
         found = known.found
         row = (
             *(os.fsencode(found.folder), os.fsencode(found.path), *found.mark),
@@ -102,7 +102,7 @@ class Ledger:
         self._sql("DELETE FROM file WHERE folder = ? AND path = ?", place)
 
     def count(self) -> tuple[int, int, int]:
-        """How many files were read, their bytes, and how many of them are announced."""
+        """How many files were read, their bytes, and of how many somebody has taken word."""
         query = "SELECT count(*), coalesce(sum(size), 0), coalesce(sum(key != ''), 0) FROM file"
         files, size, announced = self._sql(query).fetchone()
         return files, size, announced

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import click
+from click.core import ParameterSource
 
 from examples.file_index.station import Joining
 from kademlia_node import Network, SetupError
@@ -45,6 +46,7 @@ by_daemon = option(
     metavar="FOLDER",
     help="Let the daemon (`kademlia-node run`) of this data folder share, in its own network.",
 )
+at_port = option("--port", type=click.IntRange(0, 65535), default=0, help="UDP port; 0: any.")
 in_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 JOINING: Final = (
     folder_option,
@@ -59,12 +61,16 @@ JOINING: Final = (
         help="Where to knock: HOST:PORT or kad://KEY@HOST:PORT. Can be repeated.",
     ),
     option("--host", default="0.0.0.0", show_default=True, help="Numeric address to bind."),  # noqa: S104 - a peer is there to be reached
-    option("--port", type=click.IntRange(0, 65535), default=0, help="UDP port; 0: any."),
 )
+NODE_OPTIONS: Final = (
+    *("network", "secret_file", "copies", "puzzle_bits"),
+    *("bootstrap", "host", "port"),
+)
+"""What a daemon has settled for itself."""
 
 
 def joins(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options of a node, as its parameter `joining`."""
+    """Give a command the options of a node, as its parameter `joining`; see `at_port`, too."""
 
     @functools.wraps(command)
     def wrapped(
@@ -75,9 +81,11 @@ def joins(command: Callable[..., None]) -> Callable[..., None]:
         puzzle_bits: int | None,
         bootstrap: tuple[str, ...],
         host: str,
-        port: int,
+        port: int = 0,
         **rest: Any,
     ) -> None:
+        if rest.get("daemon") is not None:
+            _refuse_typed(NODE_OPTIONS)
         if secret_file is None:
             bits = 16 if puzzle_bits is None else puzzle_bits
             agreed = Network.open(network or "open", copies=copies or 20, puzzle_bits=bits)
@@ -87,6 +95,15 @@ def joins(command: Callable[..., None]) -> Callable[..., None]:
         command(joining=Joining(agreed, bootstrap, host, port), **rest)
 
     return functools.reduce(lambda made, one: one(made), reversed(JOINING), wrapped)
+
+
+def _refuse_typed(names: Iterable[str]) -> None:
+    """With --daemon nobody would heed these; what is in the environment is for other commands."""
+    source_of = click.get_current_context().get_parameter_source
+    typed = [name for name in names if source_of(name) is ParameterSource.COMMANDLINE]
+    if typed:
+        flags = ", ".join("--" + name.replace("_", "-") for name in typed)
+        raise click.UsageError(f"the daemon has a node already: leave out {flags}")
 
 
 def read_secret(path: Path) -> bytes:

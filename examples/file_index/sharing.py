@@ -8,6 +8,7 @@ only what is done is noted.
 That the sharer lives is said by one short-lived entry, the beacon. Searchers pass over entries
 whose author has none. So a sharer that dies is gone from all results within the lease, at the price
 of one record renewed, however many files there are; the entries themselves live for ENTRY_TTL_S.
+Of all who share by one daemon there is one beacon, for the author is the daemon.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from examples.file_index.ledger import Known, Ledger
 from examples.file_index.titles import kind_of
 from examples.file_index.walk import Content, Found, Skipped, read, scan
 from examples.file_index.words import topic_of
-from kademlia_node import Announcement, KademliaError, Key
+from kademlia_node import Announcement, KademliaError, Key, Node
 
 BEACON: Final = "file-index"  # an entry of the sharer's own: it is there
 LEASE_S: Final = 600  # of the beacon
@@ -148,7 +149,13 @@ class Sharer:
         await self._retire([one for one in known if one.found.folder not in folders])
 
     async def leave(self) -> None:
-        """Put out the beacon: whoever searches from now on passes us over."""
+        """Put out the beacon of our own node: whoever searches from now on passes us over.
+
+        A daemon goes on serving, and others may share by it: its beacon stays.
+        """
+        if not isinstance(self._node, Node):
+            return
+        self._is_lit = False
         try:
             await self._node.withdraw(BEACON, own=True, ttl_s=self._lease_s)
         except KademliaError as error:
@@ -222,8 +229,8 @@ class Sharer:
         manifests = [known.manifest for known in files]
         receipts = await self._node.provide_many(manifests, ttl_s=ENTRY_TTL_S)
         for known, receipt in zip(files, receipts, strict=True):
-            self._know(replace(known, key=str(receipt.key)))
             if receipt.replicas:
+                self._know(replace(known, key=str(receipt.key)))
                 self._provided[_place(known.found)] = entry_of(known, receipt.key)
             else:
                 self.trouble = f"some files were not provided: {receipt.summary()}"
@@ -252,8 +259,9 @@ class Sharer:
         gone = {_place(known.found) for known in files}
         staying = {known.key: place for place, known in self._known.items() if place not in gone}
         for known in files:
-            if known.key in staying:  # it may have been served from here, and is provided anew
-                self._provided.pop(staying[known.key], None)
+            twin = staying.get(str(known.manifest.key))
+            if twin is not None:  # it may have been served from here, and is provided anew
+                self._provided.pop(twin, None)
             self._shelf.remove(known.found, known.manifest)
             self._announced.pop(_place(known.found), None)
             self._provided.pop(_place(known.found), None)
@@ -271,22 +279,26 @@ class Sharer:
             self._on_step("withdrawing", start + len(batch), len(files))
 
     async def _withdraw(self, files: Sequence[Known], *, staying: Collection[str]) -> set[Place]:
-        """Withdraw; returns of which files something is still announced."""
+        """Withdraw; returns of which files something is still announced.
+
+        What nobody has taken yet is unprovided, too: the node goes on trying.
+        """
         at_once = asyncio.Semaphore(PROVIDES_AT_ONCE)
 
         async def unprovide(key: Key) -> None:
             async with at_once:
                 await self._node.unprovide(key, ttl_s=ENTRY_TTL_S)
 
-        said = [(known, Key.parse(known.key)) for known in files if known.key]
+        said = [(known, known.manifest.key) for known in files]
         places = [
             (_place(known.found), (topic_of(word), self._slot(known.found)))
             for known, key in said
+            if known.key
             for word in entry_of(known, key).words
         ]
         entries = [entry for _, entry in places]
         receipts = await self._node.withdraw_many(entries, ttl_s=ENTRY_TTL_S)
-        over = dict.fromkeys(key for known, key in said if known.key not in staying)
+        over = dict.fromkeys(key for _, key in said if str(key) not in staying)
         await _all(unprovide(key) for key in over)
         withdrawn = zip(places, receipts, strict=True)
         failed = {place for (place, _), receipt in withdrawn if not receipt.replicas}

@@ -65,6 +65,10 @@ def typed(*words: str, folder: Path) -> Result:
     [
         (["share"], 2, "name a folder"),
         (["share", "/does/not/exist"], 2, "does not exist"),
+        (["share", "--daemon", "x", "--port", "1", "--copies", "2"], 2, "out --copies, --port"),
+        (["unshare", "--all", "--daemon", "x", "--bootstrap", "y"], 2, "out --bootstrap"),
+        (["search", "x", "--port", "1"], 2, "No such option"),
+        (["get", "1", "--port", "1"], 2, "No such option"),
         (["search", "!?"], 2, "no words"),
         (["unshare"], 2, "name folders"),
         (["unshare", "/not/shared"], 1, "not shared"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ from tests.node.providers import manifest_of, read
 
 pytestmark = pytest.mark.net
 
+ROOT = Path(__file__).parents[2]
 ODD = b"odd caf\xe9 \n.txt"
 
 
@@ -40,10 +42,11 @@ class Place:
         return path
 
     @asynccontextmanager
-    async def sharing(self) -> AsyncIterator[tuple[Sharer, Hosted, Ledger]]:
-        self.shared.mkdir(exist_ok=True)
-        with open_ledger(self.path / "state") as ledger:
-            ledger.add_folders([str(self.shared)])
+    async def sharing(self, who: str = "") -> AsyncIterator[tuple[Sharer, Hosted, Ledger]]:
+        """What is in the folder, or in the one that is named."""
+        (self.shared / who).mkdir(parents=True, exist_ok=True)
+        with open_ledger(self.path / f"state{who}") as ledger:
+            ledger.add_folders([str(self.shared / who)])
             async with hosted_by(self.path / "daemon") as hosted:
                 yield Sharer(hosted, ledger, hosted, salt=b"salt"), hosted, ledger
 
@@ -95,8 +98,6 @@ async def test_a_daemon_shares_what_is_there_and_no_longer_what_is_not(
         assert await paths(place.reader, "bin") == []
         with pytest.raises((NotFound, Incomplete)):
             await place.reader.fetch(hit.entry.key, tmp_path / "again")
-        await sharer.leave()
-        assert await paths(place.reader, "odd") == []
 
 
 async def test_what_is_shared_is_served_on_while_nobody_runs_the_command(
@@ -105,6 +106,41 @@ async def test_what_is_shared_is_served_on_while_nobody_runs_the_command(
     place.write("x/a.txt", b"content")
     async with place.sharing() as (sharer, _, _):
         await refresh(sharer)
+    assert await place.fetch("txt", tmp_path / "got") == b"content"
+
+
+async def test_of_two_who_share_by_one_daemon_each_is_found_when_the_other_ends(
+    place: Place,
+) -> None:
+    place.write("ann/of ann.txt", b"of ann")
+    place.write("bob/of bob.txt", b"of bob")
+    async with place.sharing("ann") as (ann, _, _):
+        async with place.sharing("bob") as (bob, _, _):
+            await refresh(ann)
+            await refresh(bob)
+            await bob.leave()
+        await refresh(ann)
+        assert await paths(place.reader, "txt") == ["of ann.txt", "of bob.txt"]
+
+
+async def test_a_command_that_is_stopped_leaves_its_files_to_the_daemon(
+    place: Place, tmp_path: Path
+) -> None:
+    place.write("a.txt", b"content")
+    words = ["share", place.shared, "--daemon", tmp_path / "daemon", "--folder", tmp_path / "state"]
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "examples.file_index", *map(str, words), "--yes"), cwd=ROOT
+    )
+    try:
+        async with asyncio.timeout(LONG_S):
+            while not await paths(place.reader, "txt"):
+                pass
+            command.terminate()
+            assert await command.wait() == 0
+    finally:
+        if command.returncode is None:
+            command.kill()
+            await command.wait()
     assert await place.fetch("txt", tmp_path / "got") == b"content"
 
 
@@ -146,6 +182,19 @@ async def test_a_folder_exchanged_for_a_link_is_not_shared(place: Place, tmp_pat
         assert "another content" in told.summary()
         with pytest.raises(NotFound):
             await place.reader.fetch(manifest_of(b"secrets").key, tmp_path / "got")
+
+
+async def test_where_one_copy_is_refused_another_is_served(place: Place, tmp_path: Path) -> None:
+    changing, _ = (place.write(name, b"the same") for name in ("a.txt", "b.txt"))
+    async with place.sharing() as (sharer, _, _):
+        await refresh(sharer)
+    async with place.sharing() as (_, hosted, ledger):  # knows them in the order of their names
+        changing.write_bytes(b"other")  # and no refresh has seen it yet
+        manifest = next(ledger.files()).manifest
+        (told,) = await hosted.provide_many([manifest], ttl_s=240)
+        assert told.replicas
+        await place.reader.fetch(manifest.key, tmp_path / "got")
+    assert read(tmp_path / "got") == b"the same"
 
 
 async def test_a_daemon_that_is_away_for_a_while_is_waited_for(tmp_path: Path) -> None:

@@ -296,6 +296,37 @@ async def test_who_reaches_nobody_says_so_and_tries_again(tmp_path: Path) -> Non
         peer.close()
 
 
+async def test_what_nobody_takes_is_not_announced_and_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
+    async with Neighbourhood() as here:
+        keepers = await here.grow_puppets(4)
+        peer = Peer(here, tmp_path, server=False)
+        for name in ("a.txt", "b.txt"):
+            peer.write(name, name.encode())
+        await peer.start()
+        beacon = peer.node.key_of(BEACON, own=True).digest
+
+        def take_no_word(request: Request) -> Response | None:
+            """But the beacon, and the manifests."""
+            if not isinstance(request, Store) or request.key == beacon:
+                return None
+            return None if request.header.kind is Kind.BLOB else Stored(StoreStatus.QUOTA)
+
+        for keeper in keepers:
+            keeper.answer = take_no_word
+        assert "not provided" in await trouble_of(peer)
+        assert peer.ledger.count()[::2] == (2, 0)
+        (peer.folder / "a.txt").unlink()
+        for keeper in keepers:
+            keeper.answer = lambda _: None
+        assert await trouble_of(peer) == ""
+        assert peer.ledger.count()[::2] == (1, 1)
+        left = [one async for one in peer.node.publications()]
+        assert len(left) == 2 + len(words_of("b txt text")) + 1  # provided, announced, the beacon
+        peer.close()
+
+
 async def test_a_beacon_is_looked_for_again_where_nobody_answered(tmp_path: Path) -> None:
     async with Neighbourhood() as here:
         keepers = await here.grow_puppets(4)
