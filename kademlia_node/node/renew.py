@@ -2,9 +2,10 @@
 
 The same version with a later expiry, at 22 of its 48 hours, or at half of the time that its writer
 chose. What is due is on the durable list of publications, so a restart forgets nothing; after a
-long pause everything is due at once, and is renewed a few at a time: so many that all have had
-their turn within `renew_all_s`, about. Those whose holders are not remembered, after a restart or
-as there are too many, share walks (`many`).
+long pause everything is due at once, and is renewed a few at a time, the shortest-lived first: so
+many that each has had its turn within an eighth of its lifetime, or within `renew_all_s`, about.
+Those whose holders are not remembered, after a restart or as there are too many, share walks
+(`many`).
 
 What is short of copies comes again sooner (`Writer.renew_at`), withdrawals included, which are
 listed only until they have reached enough; and where an earlier version would outlive the renewed
@@ -37,6 +38,7 @@ from kademlia_node.store.base import Place, Published
 
 log = logging.getLogger(__name__)
 EVERYBODY: Final = 2**16  # acknowledgements to wait for: no caller is kept waiting by that
+WAIT_SHARE: Final = 1 / 8  # of its lifetime, for which something may be due until it is renewed
 RESTING_S: Final = 3600.0  # then it is seen whether the clock has come right
 
 
@@ -74,9 +76,12 @@ class Renewer:
 
     async def _at_once(self) -> int:
         """How many in one run, that none waits for long however many there are."""
-        settings, count = self._state.settings, await self._publications.count()
-        needed = count * settings.renew_pause_s / settings.renew_all_s
-        return max(settings.renewals_at_once, math.ceil(needed))
+        settings, counts = self._state.settings, await self._publications.lifetimes()
+        per_s = sum(
+            count / min(settings.renew_all_s, WAIT_SHARE * lifetime_s)
+            for lifetime_s, count in counts.items()
+        )
+        return max(settings.renewals_at_once, math.ceil(per_s * settings.renew_pause_s))
 
     async def _renew_together(self, due: list[Published]) -> list[bool]:
         """Of each that has had its turn, whether anything was heard."""

@@ -209,6 +209,10 @@ class _FaultyPublications:
         """See `Publications`."""
         return await self._store.read(lambda store: store.publications.count())
 
+    async def lifetimes(self) -> dict[int, int]:
+        """See `Publications`."""
+        return await self._store.read(lambda store: store.publications.lifetimes())
+
     async def keep(self, published: Published) -> None:
         """See `Publications`."""
         await self._store.write(lambda store: store.publications.keep(published))

@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import Final, Protocol
 
 from kademlia_node.core.record import Header, Record
+from kademlia_node.settings import EXPIRY_DEFAULT_S
 
 Place = tuple[bytes, bytes, bytes]
 """(key, author, slot): where exactly one record can be. Blobs have no author and no slot."""
@@ -79,6 +80,11 @@ class Published:
         """Where it is, here and in the network."""
         return place_of(self.record)
 
+    @property
+    def lifetime_s(self) -> int:
+        """For how many seconds it is there each time."""
+        return EXPIRY_DEFAULT_S if self.ttl_s is None else self.ttl_s
+
 
 class Publications(Protocol):
     """The records that this node keeps alive in the network: no quota, and none expires here.
@@ -87,7 +93,10 @@ class Publications(Protocol):
     """
 
     async def due(self, *, wall: float, limit: int) -> list[Published]:
-        """Those to be renewed by `wall` (seconds since 1970), `limit` at most, soonest first.
+        """Those to be renewed by `wall` (seconds since 1970), `limit` at most.
+
+        Those of the shortest lifetime come first, for they can wait for the least time; of these
+        the one that is due soonest.
 
         One that would wait for longer than any record lives was noted by a clock that was ahead: it
         is due, too.
@@ -104,6 +113,10 @@ class Publications(Protocol):
 
     async def count(self) -> int:
         """How many are kept."""
+        ...
+
+    async def lifetimes(self) -> dict[int, int]:
+        """How many are kept of each lifetime, in seconds."""
         ...
 
     async def keep(self, published: Published) -> None:

@@ -223,6 +223,10 @@ class DiskPublications:
         """See `Publications`."""
         return await self._disk.run(Tables.publications_count)
 
+    async def lifetimes(self) -> dict[int, int]:
+        """See `Publications`."""
+        return await self._disk.run(Tables.publication_lifetimes)
+
     async def keep(self, published: Published) -> None:
         """See `Publications`."""
         await self._disk.run(lambda tables: tables.publish(published))

@@ -8,6 +8,7 @@ test holds costs less than the put around it.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
+from collections import Counter
 from collections.abc import Iterator
 from heapq import nsmallest
 from itertools import islice, takewhile
@@ -30,12 +31,16 @@ class MemoryPublications:
 
     async def due(self, *, wall: float, limit: int) -> list[Published]:
         """See `Publications`."""
+
+        def order(one: Published) -> tuple[bool, int, float, Place]:
+            return one.renew_at > wall, one.lifetime_s, one.renew_at, one.place
+
         due = (
             published
             for published in self._by_place.values()
             if published.renew_at <= wall or published.renew_at > wall + EXPIRY_DEFAULT_S
         )
-        return nsmallest(limit, due, key=lambda published: (published.renew_at, published.place))
+        return nsmallest(limit, due, key=order)
 
     async def get(self, place: Place) -> Published | None:
         """See `Publications`."""
@@ -49,6 +54,10 @@ class MemoryPublications:
     async def count(self) -> int:
         """See `Publications`."""
         return len(self._by_place)
+
+    async def lifetimes(self) -> dict[int, int]:
+        """See `Publications`."""
+        return Counter(published.lifetime_s for published in self._by_place.values())
 
     async def keep(self, published: Published) -> None:
         """See `Publications`."""

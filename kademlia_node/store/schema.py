@@ -57,6 +57,12 @@ STEPS: Final = (
         "CREATE INDEX publication_by_renewal ON publication (renew_at)",
     ),
     ("ALTER TABLE publication ADD COLUMN ttl_s INTEGER",),  # NULL: as long as usual
+    (
+        "DROP INDEX publication_by_renewal",
+        # How long something may wait depends on how long it lives; 48 hours, if nothing is said.
+        "ALTER TABLE publication ADD COLUMN lifetime_s INTEGER AS (coalesce(ttl_s, 172800))",
+        "CREATE INDEX publication_by_urgency ON publication (lifetime_s, renew_at)",
+    ),
 )
 
 DAMAGE: Final = frozenset(

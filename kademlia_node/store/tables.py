@@ -273,18 +273,30 @@ class Tables(Shelf):
 
     def publications_due(self, *, wall: float, limit: int) -> list[Published]:
         """See `Publications.due`."""
-        due = self._publications(
-            "SELECT key, header, value, renew_at, ttl_s FROM publication"
-            " WHERE renew_at <= ? ORDER BY renew_at, key, author, slot",
-            (wall,),
-            limit=limit,
-        )
-        return due + self._publications(
-            "SELECT key, header, value, renew_at, ttl_s FROM publication"
-            " WHERE renew_at > ? ORDER BY renew_at, key, author, slot",
-            (wall + EXPIRY_DEFAULT_S,),
-            limit=limit - len(due),
-        )
+        due: list[Published] = []
+        for lifetime_s in self._lifetimes():
+            due += self._publications(
+                "SELECT key, header, value, renew_at, ttl_s FROM publication"
+                " WHERE lifetime_s = ? AND renew_at <= ? ORDER BY renew_at, key, author, slot",
+                (lifetime_s, wall),
+                limit=limit - len(due),
+            )
+        for lifetime_s in self._lifetimes():
+            due += self._publications(
+                "SELECT key, header, value, renew_at, ttl_s FROM publication"
+                " WHERE lifetime_s = ? AND renew_at > ? ORDER BY renew_at, key, author, slot",
+                (lifetime_s, wall + EXPIRY_DEFAULT_S),
+                limit=limit - len(due),
+            )
+        return due
+
+    def _lifetimes(self) -> Iterator[int]:
+        """Those that publications have, the shortest first; one search for each."""
+        query = "SELECT min(lifetime_s) FROM publication WHERE lifetime_s > ?"
+        (lifetime_s,) = self._sql(query, (-1,)).fetchone()
+        while lifetime_s is not None:
+            yield lifetime_s
+            (lifetime_s,) = self._sql(query, (lifetime_s,)).fetchone()
 
     def publication(self, place: Place) -> Published | None:
         """See `Publications.get`."""
@@ -308,6 +320,10 @@ class Tables(Shelf):
         """See `Publications.count`."""
         (count,) = self._sql("SELECT count(*) FROM publication").fetchone()
         return int(count)
+
+    def publication_lifetimes(self) -> dict[int, int]:
+        """See `Publications.lifetimes`."""
+        return dict(self._sql("SELECT lifetime_s, count(*) FROM publication GROUP BY lifetime_s"))
 
     def _publications(
         self, query: str, parameters: tuple[object, ...], *, limit: int | None = None

@@ -463,7 +463,7 @@ async def refusal(path: Path) -> str:
 
 async def test_a_backup_of_an_older_version_can_be_read(path: Path) -> None:
     created = await made(path, published=[OURS])
-    later = ("record_by_value", "publication_by_renewal")
+    later = ("record_by_value", "publication_by_urgency")
     tamper(
         path,
         *(f"DROP INDEX {name}" for name in later),

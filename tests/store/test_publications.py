@@ -70,6 +70,22 @@ async def test_the_soonest_to_renew_are_due_first(open_store: Open) -> None:
     assert await publications.due(wall=WALL + 8, limit=9) == [late, later]
 
 
+async def test_the_shortest_lived_of_those_that_are_due_come_first(open_store: Open) -> None:
+    publications = (await open_store(ROOMY)).publications
+    usual, longer, brief, later = (
+        Published(entry(slot=slot), WALL + seconds, ttl_s)
+        for slot, seconds, ttl_s in (
+            (b"a", -9, None), (b"b", -8, 14_400), (b"c", -1, 240), (b"d", 1, 240)
+        )
+    )  # fmt: skip
+    for one in (usual, longer, brief, later):
+        await publications.keep(one)
+    assert await publications.due(wall=WALL, limit=9) == [brief, longer, usual]
+    assert await publications.due(wall=WALL, limit=1) == [brief]
+    assert await publications.due(wall=WALL + 1, limit=9) == [brief, later, longer, usual]
+    assert await publications.lifetimes() == {240: 2, 14_400: 1, 172_800: 1}
+
+
 async def test_a_publication_replaces_the_one_at_its_place_whatever_its_version(
     open_store: Open,
 ) -> None:

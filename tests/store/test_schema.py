@@ -71,7 +71,7 @@ QUESTIONS: list[tuple[str, Callable[[Tables], object]]] = [
     ("record_by_place", lambda t: t.remove_topic(KEY)),
     ("record_by_value", lambda t: t.value(bytes(32), wall=WALL)),
     ("record_by_expiry", lambda t: t.forget(WALL)),
-    ("publication_by_renewal", lambda t: t.publications_due(wall=WALL, limit=9)),
+    ("publication_by_urgency", lambda t: t.publications_due(wall=WALL, limit=9)),
     ("sqlite_autoindex_publication_1", lambda t: t.publications_page(FIRST, limit=9)),
 ]
 
