@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
+import os
 import signal
 import sqlite3
 from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -36,6 +41,8 @@ class Commands(click.Group):
         """See click."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # nobody reads on: click ends without a word
+            raise
         except NOT_FOUND as error:
             _end(str(error), code=1)
         except (KademliaError, ValueError, OSError, sqlite3.Error) as error:
@@ -43,6 +50,8 @@ class Commands(click.Group):
         except click.Abort:
             _end("nothing is shared without a yes", code=2)
         except ExceptionGroup as errors:  # of a task that had failed
+            if errors.subgroup(BrokenPipeError):
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
             _end(str(errors.exceptions[0]), code=2)
 
 
@@ -168,7 +177,7 @@ async def _keep_up(sharer: Sharer, node: Host, folder: Path) -> None:
 @click.argument("words", nargs=-1, required=True)
 @joins
 @in_json
-@click.option("--ranked", "in_order", is_flag=True, help="With --json, wait for all and sort them.")
+@click.option("--ranked", "in_order", is_flag=True, help="Wait for all and sort them.")
 @click.option("--min-size", type=click.IntRange(0), default=0, help="Bytes.")
 @click.option("--max-size", type=click.IntRange(0), help="Bytes.")
 @click.option("--kind", type=click.Choice(KINDS))
@@ -189,7 +198,8 @@ def search(
 ) -> None:
     """Files that have all WORDS in their path or title, whoever shares them.
 
-    With --json each result is printed as soon as it is found.
+    Each result is printed as soon as it is found. On a terminal, without --json, all are shown in
+    a table when they are there, as with --ranked.
     """
     wanted = words_of(" ".join(words))
     if not wanted:
@@ -197,20 +207,23 @@ def search(
     keep = Filter(size_min=min_size, size_max=max_size, kind=kind)
     with open_ledger(folder) as ledger:
         shown = Shown(as_json=as_json)
-        is_streaming = as_json and not in_order
-        options: dict[str, Any] = {"on_hit": shown.add, "limit": limit} if is_streaming else {}
-        hits = asyncio.run(_search(ledger, joining, wanted, wait_s, wanted=keep, **options))
-        if not is_streaming:
-            for hit in ranked(hits, wanted)[:limit]:
-                shown.add(hit)
-        shown.end()
-        ledger.keep_results(shown.results)
+        is_streaming = not in_order and (as_json or not view.is_watched())
+        look_for = partial(_search, ledger, joining, wanted, wait_s, wanted=keep)
+        try:
+            if is_streaming:
+                asyncio.run(look_for(on_hit=shown.add, limit=limit))
+            else:
+                for hit in ranked(_counted(look_for), wanted)[:limit]:
+                    shown.add(hit)
+            shown.end()
+        finally:  # though who reads them has had enough
+            ledger.keep_results(shown.results)
     if not shown.results:
         _end("nothing was found", code=1)
 
 
 class Shown:
-    """The results that were printed, or are to be when all are there; numbered from 1."""
+    """The results that were printed, or are to be in a table; numbered from 1."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
@@ -223,13 +236,17 @@ class Shown:
         self.results.append(Result(number, str(entry.key), entry.name, entry.size))
         if self._as_json:
             view.show_json({"number": number, **_hit_view(hit)})
+            return
         size, peers = view.size_text(entry.size), len(hit.providers)
         self._rows.append((number, entry.path, entry.title, size, peers, entry.key))
+        if not view.is_watched():
+            self.end()
 
     def end(self) -> None:
-        """No more."""
-        if not self._as_json:
+        """Show those in the table, and begin another."""
+        if self._rows:
             view.show_table(("", "path", "title", "size", "peers", "key"), self._rows)
+        self._rows.clear()
 
 
 async def _search(
@@ -240,6 +257,13 @@ async def _search(
         if not await searching.run(within_s=wait_s):
             view.talk(f"not all was read within {wait_s:.0f} s")
         return list(searching.hits.values())
+
+
+def _counted(look_for: Callable[..., Coroutine[Any, Any, list[Hit]]]) -> list[Hit]:
+    """All that is found; how many there are is shown meanwhile."""
+    numbers = itertools.count(1)
+    with view.meter() as meter:
+        return asyncio.run(look_for(on_hit=lambda _: meter.step("found", next(numbers), None)))
 
 
 def _hit_view(hit: Hit) -> dict[str, Any]:

@@ -37,10 +37,15 @@ def size_text(size: int) -> str:
     return f"{size} GiB"
 
 
+def is_watched() -> bool:
+    """Whether what goes to stdout is shown on a terminal: there, tables are shown whole."""
+    return sys.stdout.isatty()
+
+
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under titles; fields between tabs where nobody looks."""
     lines = [[printable(str(field)) for field in row] for row in rows]
-    if not sys.stdout.isatty():
+    if not is_watched():
         for line in lines:
             click.echo("\t".join(line))
         return
@@ -61,13 +66,14 @@ class Meter:
         self._bar = bar
         self._tasks: dict[str, Any] = {}
 
-    def step(self, what: str, done: int, total: int) -> None:
-        """So much is done."""
+    def step(self, what: str, done: int, total: int | None) -> None:
+        """So much is done; of None nobody knows how much there is."""
         if self._bar is None:
             return
         if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(what)
-        self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
+            self._tasks[what] = self._bar.add_task(what, total=None)
+        is_open = total is None or done < total
+        self._bar.update(self._tasks[what], completed=done, total=total, visible=is_open)
 
     def fetched(self, progress: Progress) -> None:
         """So many bytes are here."""
