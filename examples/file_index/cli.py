@@ -19,7 +19,7 @@ import click
 from examples.file_index import view
 from examples.file_index.fetching import target_of
 from examples.file_index.hosting import Host
-from examples.file_index.ledger import Ledger, Result, locked, open_ledger
+from examples.file_index.ledger import Ledger, Result, is_shared, locked, open_ledger
 from examples.file_index.options import PATH, at_port, by_daemon, folder_option, in_json, joins
 from examples.file_index.searching import Filter, Hit, Search, ranked
 from examples.file_index.sharing import ENTRY_TTL_S, LEASE_S, Sharer, Sight, look
@@ -31,6 +31,7 @@ from kademlia_node import Incomplete, KademliaError, Key, Node, NotFound, NotSto
 POLL_S: Final = 5.0  # between two looks at the folders
 EXAMPLES_SHOWN: Final = 3  # of what is skipped for one reason
 UNSHARE_WAIT_S: Final = 60
+OF_A_PROCESS: Final = {"invite": "", "peers": 0}  # what is true only while it runs
 NOT_FOUND: Final = (NotFound, Incomplete, NotStored)
 
 
@@ -145,6 +146,7 @@ async def _share(ledger: Ledger, joining: Joining, *, lease_s: int, daemon: Path
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ledger.say(invite="")  # of one who was killed
     async with host_of(ledger, joining, daemon=daemon) as (node, shelf, salt):
         click.echo(str(node.invite))
         with view.meter() as meter:
@@ -222,6 +224,12 @@ def search(
         _end("nothing was found", code=1)
 
 
+def _hint(ledger: Ledger) -> str | None:
+    """Where a process that shares from the same folder is reached, while one does."""
+    invite: str = ledger.facts().get("invite", "")
+    return invite if invite and is_shared(ledger.path) else None
+
+
 class Shown:
     """The results that were printed, or are to be in a table; numbered from 1."""
 
@@ -252,7 +260,7 @@ class Shown:
 async def _search(
     ledger: Ledger, joining: Joining, words: list[str], wait_s: float, **options: Any
 ) -> list[Hit]:
-    async with guest(ledger.path, joining, hint=ledger.facts().get("invite") or None) as node:
+    async with guest(ledger.path, joining, hint=_hint(ledger)) as node:
         searching = Search(node, words, **options)
         if not await searching.run(within_s=wait_s):
             view.talk(f"not all was read within {wait_s:.0f} s")
@@ -307,7 +315,7 @@ def get(
 async def _get(
     ledger: Ledger, joining: Joining, key: Key, target: Path, length_max: int | None
 ) -> None:
-    async with guest(ledger.path, joining, hint=ledger.facts().get("invite") or None) as node:
+    async with guest(ledger.path, joining, hint=_hint(ledger)) as node:
         with view.meter(of_bytes=True) as meter:
             await node.fetch(key, target, length_max=length_max, on_progress=meter.fetched)
 
@@ -321,20 +329,21 @@ async def _get(
 def status(*, folder: Path, as_json: bool) -> None:
     """What is shared, and by whom."""
     with open_ledger(folder) as ledger:
-        with locked(folder) as is_idle:
-            pass  # held for no longer than it takes to see
+        is_running, facts = is_shared(folder), ledger.facts()
+        if not is_running:  # who was killed could not take them back
+            facts |= {name: blank for name, blank in OF_A_PROCESS.items() if name in facts}
         files, size, announced = ledger.count()
         fields: dict[str, Any] = {
-            "running": not is_idle,
+            "running": is_running,
             "folders": [view.printable(one) for one in ledger.folders()],
             "files": files,
             "size": size,
             "announced": announced,
-        } | {name: said for name, said in ledger.facts().items() if name != "salt"}
+        } | {name: said for name, said in facts.items() if name != "salt"}
     if as_json:
         view.show_json(fields)
     else:
-        view.show_table(("", ""), [(name, said) for name, said in fields.items() if said != ""])
+        view.show_fields(fields)
 
 
 @main.command()

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import click
 
 from kademlia_node import Progress
+
+INSTANTS: Final = ("last_scan",)  # fields of a status in seconds since 1970
 
 
 def printable(text: str) -> str:
@@ -57,6 +60,19 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     for line in lines:
         table.add_row(*map(Text, line))
     Console().print(table)
+
+
+def show_fields(fields: Mapping[str, Any]) -> None:
+    """A line for each that says something, and for each one of a list; instants in UTC."""
+    rows: list[tuple[str, object]] = []
+    for name, said in fields.items():
+        if isinstance(said, bool):
+            rows.append((name, "yes" if said else "no"))
+        elif name in INSTANTS:
+            rows.append((name, datetime.fromtimestamp(said, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))
+        elif said != "":
+            rows += [(name, one) for one in (said if isinstance(said, list) else [said])]
+    show_table(("", ""), rows)
 
 
 class Meter:
