@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import itertools
+import os
 import signal
 import sqlite3
 from collections import Counter
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -14,7 +19,7 @@ import click
 from examples.file_index import view
 from examples.file_index.fetching import target_of
 from examples.file_index.hosting import Host
-from examples.file_index.ledger import Ledger, Result, locked, open_ledger
+from examples.file_index.ledger import Ledger, Result, is_shared, locked, open_ledger
 from examples.file_index.options import PATH, at_port, by_daemon, folder_option, in_json, joins
 from examples.file_index.searching import Filter, Hit, Search, ranked
 from examples.file_index.sharing import ENTRY_TTL_S, LEASE_S, Sharer, Sight, look
@@ -26,6 +31,7 @@ from kademlia_node import Incomplete, KademliaError, Key, Node, NotFound, NotSto
 POLL_S: Final = 5.0  # between two looks at the folders
 EXAMPLES_SHOWN: Final = 3  # of what is skipped for one reason
 UNSHARE_WAIT_S: Final = 60
+OF_A_PROCESS: Final = {"invite": "", "peers": 0}  # what is true only while it runs
 NOT_FOUND: Final = (NotFound, Incomplete, NotStored)
 
 
@@ -36,6 +42,8 @@ class Commands(click.Group):
         """See click."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # nobody reads on: click ends without a word
+            raise
         except NOT_FOUND as error:
             _end(str(error), code=1)
         except (KademliaError, ValueError, OSError, sqlite3.Error) as error:
@@ -43,6 +51,8 @@ class Commands(click.Group):
         except click.Abort:
             _end("nothing is shared without a yes", code=2)
         except ExceptionGroup as errors:  # of a task that had failed
+            if errors.subgroup(BrokenPipeError):
+                raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
             _end(str(errors.exceptions[0]), code=2)
 
 
@@ -136,6 +146,7 @@ async def _share(ledger: Ledger, joining: Joining, *, lease_s: int, daemon: Path
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    ledger.say(invite="")  # of one who was killed
     async with host_of(ledger, joining, daemon=daemon) as (node, shelf, salt):
         click.echo(str(node.invite))
         with view.meter() as meter:
@@ -168,7 +179,7 @@ async def _keep_up(sharer: Sharer, node: Host, folder: Path) -> None:
 @click.argument("words", nargs=-1, required=True)
 @joins
 @in_json
-@click.option("--ranked", "in_order", is_flag=True, help="With --json, wait for all and sort them.")
+@click.option("--ranked", "in_order", is_flag=True, help="Wait for all and sort them.")
 @click.option("--min-size", type=click.IntRange(0), default=0, help="Bytes.")
 @click.option("--max-size", type=click.IntRange(0), help="Bytes.")
 @click.option("--kind", type=click.Choice(KINDS))
@@ -189,7 +200,8 @@ def search(
 ) -> None:
     """Files that have all WORDS in their path or title, whoever shares them.
 
-    With --json each result is printed as soon as it is found.
+    Each result is printed as soon as it is found. On a terminal, without --json, all are shown in
+    a table when they are there, as with --ranked.
     """
     wanted = words_of(" ".join(words))
     if not wanted:
@@ -197,20 +209,29 @@ def search(
     keep = Filter(size_min=min_size, size_max=max_size, kind=kind)
     with open_ledger(folder) as ledger:
         shown = Shown(as_json=as_json)
-        is_streaming = as_json and not in_order
-        options: dict[str, Any] = {"on_hit": shown.add, "limit": limit} if is_streaming else {}
-        hits = asyncio.run(_search(ledger, joining, wanted, wait_s, wanted=keep, **options))
-        if not is_streaming:
-            for hit in ranked(hits, wanted)[:limit]:
-                shown.add(hit)
-        shown.end()
-        ledger.keep_results(shown.results)
+        is_streaming = not in_order and (as_json or not view.is_watched())
+        look_for = partial(_search, ledger, joining, wanted, wait_s, wanted=keep)
+        try:
+            if is_streaming:
+                asyncio.run(look_for(on_hit=shown.add, limit=limit))
+            else:
+                for hit in ranked(_counted(look_for), wanted)[:limit]:
+                    shown.add(hit)
+            shown.end()
+        finally:  # though who reads them has had enough
+            ledger.keep_results(shown.results)
     if not shown.results:
         _end("nothing was found", code=1)
 
 
+def _hint(ledger: Ledger) -> str | None:
+    """Where a process that shares from the same folder is reached, while one does."""
+    invite: str = ledger.facts().get("invite", "")
+    return invite if invite and is_shared(ledger.path) else None
+
+
 class Shown:
-    """The results that were printed, or are to be when all are there; numbered from 1."""
+    """The results that were printed, or are to be in a table; numbered from 1."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
@@ -223,23 +244,34 @@ class Shown:
         self.results.append(Result(number, str(entry.key), entry.name, entry.size))
         if self._as_json:
             view.show_json({"number": number, **_hit_view(hit)})
+            return
         size, peers = view.size_text(entry.size), len(hit.providers)
         self._rows.append((number, entry.path, entry.title, size, peers, entry.key))
+        if not view.is_watched():
+            self.end()
 
     def end(self) -> None:
-        """No more."""
-        if not self._as_json:
+        """Show those in the table, and begin another."""
+        if self._rows:
             view.show_table(("", "path", "title", "size", "peers", "key"), self._rows)
+        self._rows.clear()
 
 
 async def _search(
     ledger: Ledger, joining: Joining, words: list[str], wait_s: float, **options: Any
 ) -> list[Hit]:
-    async with guest(ledger.path, joining, hint=ledger.facts().get("invite") or None) as node:
+    async with guest(ledger.path, joining, hint=_hint(ledger)) as node:
         searching = Search(node, words, **options)
         if not await searching.run(within_s=wait_s):
             view.talk(f"not all was read: it is too much, or {wait_s:.0f} s were too few")
         return list(searching.hits.values())
+
+
+def _counted(look_for: Callable[..., Coroutine[Any, Any, list[Hit]]]) -> list[Hit]:
+    """All that is found; how many there are is shown meanwhile."""
+    numbers = itertools.count(1)
+    with view.meter() as meter:
+        return asyncio.run(look_for(on_hit=lambda _: meter.step("found", next(numbers), None)))
 
 
 def _hit_view(hit: Hit) -> dict[str, Any]:
@@ -283,7 +315,7 @@ def get(
 async def _get(
     ledger: Ledger, joining: Joining, key: Key, target: Path, length_max: int | None
 ) -> None:
-    async with guest(ledger.path, joining, hint=ledger.facts().get("invite") or None) as node:
+    async with guest(ledger.path, joining, hint=_hint(ledger)) as node:
         with view.meter(of_bytes=True) as meter:
             await node.fetch(key, target, length_max=length_max, on_progress=meter.fetched)
 
@@ -297,20 +329,21 @@ async def _get(
 def status(*, folder: Path, as_json: bool) -> None:
     """What is shared, and by whom."""
     with open_ledger(folder) as ledger:
-        with locked(folder) as is_idle:
-            pass  # held for no longer than it takes to see
+        is_running, facts = is_shared(folder), ledger.facts()
+        if not is_running:  # who was killed could not take them back
+            facts |= {name: blank for name, blank in OF_A_PROCESS.items() if name in facts}
         files, size, announced = ledger.count()
         fields: dict[str, Any] = {
-            "running": not is_idle,
+            "running": is_running,
             "folders": [view.printable(one) for one in ledger.folders()],
             "files": files,
             "size": size,
             "announced": announced,
-        } | {name: said for name, said in ledger.facts().items() if name != "salt"}
+        } | {name: said for name, said in facts.items() if name != "salt"}
     if as_json:
         view.show_json(fields)
     else:
-        view.show_table(("", ""), [(name, said) for name, said in fields.items() if said != ""])
+        view.show_fields(fields)
 
 
 @main.command()

@@ -184,3 +184,9 @@ def locked(folder: Path) -> Iterator[bool]:
             yield True
     finally:
         os.close(handle)
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether a process shares from this folder now."""
+    with locked(folder) as is_idle:  # for no longer than it takes to see
+        return not is_idle

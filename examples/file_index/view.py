@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from datetime import UTC, datetime
+from typing import Any, Final
 
 import click
 
 from kademlia_node import Progress
+
+INSTANTS: Final = ("last_scan",)  # fields of a status in seconds since 1970
 
 
 def printable(text: str) -> str:
@@ -37,10 +40,15 @@ def size_text(size: int) -> str:
     return f"{size} GiB"
 
 
+def is_watched() -> bool:
+    """Whether what goes to stdout is shown on a terminal: there, tables are shown whole."""
+    return sys.stdout.isatty()
+
+
 def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Rows under titles; fields between tabs where nobody looks."""
     lines = [[printable(str(field)) for field in row] for row in rows]
-    if not sys.stdout.isatty():
+    if not is_watched():
         for line in lines:
             click.echo("\t".join(line))
         return
@@ -54,6 +62,19 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None
     Console().print(table)
 
 
+def show_fields(fields: Mapping[str, Any]) -> None:
+    """A line for each that says something, and for each one of a list; instants in UTC."""
+    rows: list[tuple[str, object]] = []
+    for name, said in fields.items():
+        if isinstance(said, bool):
+            rows.append((name, "yes" if said else "no"))
+        elif name in INSTANTS:
+            rows.append((name, datetime.fromtimestamp(said, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")))
+        elif said != "":
+            rows += [(name, one) for one in (said if isinstance(said, list) else [said])]
+    show_table(("", ""), rows)
+
+
 class Meter:
     """A bar on a terminal, or nothing. Made by `meter`."""
 
@@ -61,13 +82,14 @@ class Meter:
         self._bar = bar
         self._tasks: dict[str, Any] = {}
 
-    def step(self, what: str, done: int, total: int) -> None:
-        """So much is done."""
+    def step(self, what: str, done: int, total: int | None) -> None:
+        """So much is done; of None nobody knows how much there is."""
         if self._bar is None:
             return
         if what not in self._tasks:
-            self._tasks[what] = self._bar.add_task(what)
-        self._bar.update(self._tasks[what], completed=done, total=total, visible=done < total)
+            self._tasks[what] = self._bar.add_task(what, total=None)
+        is_open = total is None or done < total
+        self._bar.update(self._tasks[what], completed=done, total=total, visible=is_open)
 
     def fetched(self, progress: Progress) -> None:
         """So many bytes are here."""

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from examples.file_index import view
+from examples.file_index import cli, view
+from examples.file_index.entry import Entry
 from examples.file_index.ledger import open_ledger
+from examples.file_index.searching import Hit
 from examples.file_index.station import own_identity
-from kademlia_node import Network, Progress, SetupError
+from kademlia_node import Key, Kind, Network, Progress, SetupError
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "examples.file_index"]
@@ -39,13 +44,16 @@ class Home:
         }
         self.started: list[subprocess.Popen[str]] = []
 
-    def run(self, *words: str, who: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *words: str, who: str, stdout: int = subprocess.PIPE
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*COMMAND, *words, "--folder", str(self.path / who)],
             cwd=ROOT,
             env=self._environment,
             check=False,
-            capture_output=True,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
             text=True,
             timeout=60,
         )
@@ -154,6 +162,79 @@ def test_who_reaches_nobody_withdraws_nothing_and_says_so(home: Home) -> None:
         assert ledger.count()[0] == 1  # the next `share` withdraws it
 
 
+@pytest.mark.net
+def test_who_reads_no_further_ends_a_search_without_a_word_and_can_get_what_was_shown(
+    home: Home,
+) -> None:
+    for number in range(3):
+        home.write("ann", f"common {number}.txt", f"content {number}".encode())
+    home.share("ann")
+    home.wait_for("ann", 9)
+    reading, writing = os.pipe()
+    os.close(reading)
+    ended = home.run("search", "common", who="ann", stdout=writing)
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    assert home.run("get", "1", "-o", str(home.path / "got"), who="ann").returncode == 0
+
+
+# --- Results --------------------------------------------------------------------------------------
+
+
+class Breaking:
+    """A search that meets two hits, the worse one first, and then perhaps an error."""
+
+    error: OSError | None = None
+
+    def __init__(self, *_: object, on_hit: Callable[[Hit], None], **__: object) -> None:
+        self._on_hit = on_hit
+        self.hits: dict[Key, Hit] = {}
+
+    async def run(self, *, within_s: float) -> bool:
+        assert within_s
+        for path in ("x/y.txt", "x/x.txt"):
+            entry = Entry(Key(Kind.BLOB, path.encode().ljust(32)), path, 1, "text", "", 0)
+            hit = self.hits[entry.key] = Hit(entry, {b""})
+            self._on_hit(hit)
+        if self.error is not None:
+            raise self.error
+        return True
+
+
+@pytest.fixture
+def breaking(monkeypatch: pytest.MonkeyPatch) -> type[Breaking]:
+    @asynccontextmanager
+    async def nobody(*_: object, **__: object) -> AsyncIterator[None]:
+        yield None
+
+    monkeypatch.setattr(cli, "guest", nobody)
+    monkeypatch.setattr(cli, "Search", Breaking)
+    monkeypatch.setattr(Breaking, "error", None)
+    return Breaking
+
+
+def found(*words: str, folder: Path) -> list[str]:
+    """The paths that a search prints, in order."""
+    printed = CliRunner().invoke(cli.main, ["search", "x", *words, "--folder", str(folder)]).stdout
+    return re.findall(r"x/..txt", printed)
+
+
+def test_results_are_printed_as_they_come_and_in_order_if_that_is_asked_for(
+    tmp_path: Path, breaking: type[Breaking], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for form in ([], ["--json"]):
+        assert found(*form, folder=tmp_path) == ["x/y.txt", "x/x.txt"]
+        assert found(*form, "--ranked", folder=tmp_path) == ["x/x.txt", "x/y.txt"]
+    breaking.error = OSError("the end")
+    for form in ([], ["--json"]):
+        assert found(*form, folder=tmp_path) == ["x/y.txt", "x/x.txt"]
+        assert found(*form, "--ranked", folder=tmp_path) == []
+    monkeypatch.setattr(view, "is_watched", lambda: True)
+    assert found(folder=tmp_path) == []
+    breaking.error = None
+    assert found(folder=tmp_path) == ["x/x.txt", "x/y.txt"]
+
+
 # --- The key --------------------------------------------------------------------------------------
 
 
@@ -188,10 +269,12 @@ def test_progress_is_shown_on_a_terminal_and_nowhere_else(
         monkeypatch.setenv("TERM", "xterm")
         with view.meter() as meter:
             meter.step("reading", 1, 2)
+            meter.step("found", 7, None)
         with view.meter(of_bytes=True) as meter:
             meter.fetched(Progress(1000, 2000, 2))
         said = capsys.readouterr()
         assert ("1/2" in said.err, "1.0/2.0 kB" in said.err) == (is_terminal, is_terminal)
+        assert ("7/?" in said.err) == is_terminal
         assert said.out == ""
 
 

@@ -47,7 +47,7 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     assert {result["title"] for result in results} == {"Peer to Peer"}
     assert str(tmp_path / "fetched.html") in lines
     assert "exit code 1" in lines
-    assert "running\tTrue" in lines
+    assert "running\tyes" in lines
     said = stderr.decode()
     assert "1 files, 28 B, are to be shared" in said
     assert "Traceback" not in said
@@ -132,6 +132,33 @@ def test_who_shares_while_another_process_does_only_adds_to_its_list(tmp_path: P
         assert told["running"] is True
     told = json.loads(typed("status", "--json", folder=state).stdout)
     assert (told["running"], told["files"]) == (False, 0)
+
+
+def test_a_status_is_for_people_and_tells_of_no_process_that_is_gone(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        ledger.add_folders(["/a b", "/c"])
+        ledger.say(invite="kad://there", peers=7, last_scan=1_000_000_000, trouble="", salt="x")
+        with locked(tmp_path):
+            lines = typed("status", folder=tmp_path).stdout.splitlines()
+            told = json.loads(typed("status", "--json", folder=tmp_path).stdout)
+    assert lines[:3] == ["running\tyes", "folders\t/a b", "folders\t/c"]
+    assert {"invite\tkad://there", "peers\t7", "last_scan\t2001-09-09T01:46:40Z"} < set(lines)
+    assert len(lines) == 9  # neither trouble nor the salt
+    assert (told["folders"], told["last_scan"]) == (["/a b", "/c"], 1_000_000_000)
+    assert (told["invite"], told["peers"]) == ("kad://there", 7)
+    assert typed("status", folder=tmp_path).stdout.startswith("running\tno\n")
+    told = json.loads(typed("status", "--json", folder=tmp_path).stdout)
+    assert (told["invite"], told["peers"]) == ("", 0)
+
+
+@pytest.mark.net
+def test_the_invite_of_a_sharer_that_was_killed_is_not_knocked_at(tmp_path: Path) -> None:
+    with open_ledger(tmp_path) as ledger:
+        ledger.say(invite="no invite")
+        with locked(tmp_path):
+            assert "no invite" in typed("search", "x", folder=tmp_path).stderr
+    ended = typed("search", "x", "--host", "127.0.0.1", folder=tmp_path)
+    assert (ended.exit_code, "give a --bootstrap" in ended.stderr) == (2, True)
 
 
 def test_a_state_folder_that_cannot_be_used_is_said(tmp_path: Path) -> None:
