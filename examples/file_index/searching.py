@@ -33,7 +33,7 @@ File = tuple[bytes, bytes, Key]
 class Hit:
     """A content that was found: how the first provider describes it, and all who have it.
 
-    A content has one size. Who tells another one is wrong, and has a hit of its own.
+    Who tells another size of it has a hit of their own, for at most one size is true.
     """
 
     entry: Entry
