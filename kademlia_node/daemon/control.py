@@ -258,7 +258,7 @@ class Control:
 
     async def _provide(self, request: web.Request) -> web.StreamResponse:
         body = await _fields(request, "path", meaning="ABSOLUTE PATH OF A FILE")
-        path, key, ttl_s = body["path"], body.get("key"), body.get("ttl_s")
+        path, key, ttl_s = body["path"], body.get("key"), _whole(body, "ttl_s", unit="seconds")
         if key is not None and not isinstance(key, str):
             raise ValueError("key is the text of a key")
         return await follow(request, partial(self._verbs.provide, path, key=key, ttl_s=ttl_s))
@@ -272,9 +272,7 @@ class Control:
 
     async def _fetch(self, request: web.Request) -> web.StreamResponse:
         body = await _fields(request, "path", meaning="ABSOLUTE PATH OF THE FILE TO BE")
-        path, length_max = body["path"], body.get("length_max")
-        if length_max is not None and type(length_max) is not int:
-            raise ValueError("length_max is a whole number of bytes")
+        path, length_max = body["path"], _whole(body, "length_max", unit="bytes")
         key = request.match_info["key"]
         return await follow(request, partial(self._verbs.fetch, key, path, length_max=length_max))
 
@@ -352,6 +350,14 @@ async def _fields(request: web.Request, name: str, *, meaning: str) -> dict[str,
 async def _field(request: web.Request, name: str, *, meaning: str) -> str:
     """The text of a field of a JSON body."""
     return str((await _fields(request, name, meaning=meaning))[name])
+
+
+def _whole(body: dict[str, Any], name: str, *, unit: str) -> int | None:
+    """A whole number among the fields of a body, or None; its size is for the verb to judge."""
+    number = body.get(name)
+    if number is not None and type(number) is not int:  # a bool is an int
+        raise ValueError(f"{name} is a whole number of {unit}")
+    return number
 
 
 async def _rows(request: web.Request, *names: str) -> list[list[str]]:

@@ -375,6 +375,19 @@ async def test_any_name_of_a_file_will_do(tmp_path: Path, name: str) -> None:
             assert view["error"] == "Incomplete"  # nobody asks itself
 
 
+@pytest.mark.parametrize("ttl_s", ["600", 600.0, True, [], {}])
+async def test_a_lifetime_that_is_no_number_of_seconds_is_400(
+    tmp_path: Path, source: Path, ttl_s: object
+) -> None:
+    async with daemon(tmp_path / "a") as ready:
+        connector = aiohttp.UnixConnector(ready["control"])
+        async with aiohttp.ClientSession(connector=connector) as session:
+            body = {"path": str(source), "ttl_s": ttl_s}
+            async with session.post("http://daemon/v1/contents", json=body) as response:
+                assert response.status == 400
+                assert "seconds" in (await response.json())["detail"]
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"{", b"[]", b'{"path": 4}', b'{"path": "relative"}', b'{"path": "/a\\u0000b"}',
              b'{"path": "/\\ud800"}', b'{"path": "/t", "length_max": "4"}',
