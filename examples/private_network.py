@@ -1,6 +1,6 @@
 """A private network of several programs: who has the secret is a member, others get no answer.
 
-In one folder (the commands find `kademlia_node` where it is installed, or in the current folder):
+In one folder, with `kademlia_node` installed:
 
     umask 077
     python -c 'import secrets; print(secrets.token_hex(32))' > secret

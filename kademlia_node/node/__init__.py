@@ -9,6 +9,8 @@ Where to look for what:
 - keeping copies: repair, copying, holdings; or republish
 - writing: write, draft, handout (to whom), deposit (what they said), offer, renew, many
 - reading: read, tally (what was shown), hunt (long blobs), mend, topic
+- watching: watching (the verb), watch (who is told), notify (who tells)
+- on one link without a bootstrap: nearby
 - contents by their hash: pulling (one, from one holder), fetching (many), contents and snapshots
   (what we give), files, download
 - answering: listener, serve, intake
