@@ -110,8 +110,11 @@ def share(
         wanted = sorted({*ledger.folders(), *resolved})
         if not wanted:
             raise click.UsageError("name a folder to share")
-        _show(look(wanted))
+        sight = look(wanted)
+        _show(sight)
         if dry_run:
+            for found in sight.found.values():
+                click.echo(view.printable(f"{found.folder}/{found.path}"))
             return
         if not yes:
             click.confirm("Share this?", abort=True, err=True)

@@ -23,6 +23,7 @@ from kademlia_node import Manifest, Piece, piece_bytes_for
 DEPTH_MAX: Final = 64  # folders below each other, each of which is open
 FILES_MAX: Final = 100_000  # found in one folder
 IGNORE_BYTES_MAX: Final = 64 * 1024
+NAMES_OF_A_NODE: Final = frozenset({"key", "lock"})
 FOLDER_FLAGS: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -98,6 +99,9 @@ def _scan(place: _Place, folder: str) -> Iterator[Found | Skipped]:
         place = _Place(place.fd, place.parts, (*place.rules, *_rules_in(place)))
         with os.scandir(place.fd) as entries:
             names = sorted(entry.name for entry in entries)
+        if NAMES_OF_A_NODE.issubset(names):
+            yield Skipped("/".join(place.parts) or ".", "the folder of a node, its key in it")
+            return
         for name in names:
             yield from _look_at(place, name, folder)
     except OSError as error:

@@ -109,6 +109,7 @@ def test_sharing_shows_first_and_does_nothing_without_a_yes(tmp_path: Path) -> N
         assert "1 files, 7 B, are to be shared" in ended.stderr
         assert "a link (\\x1b[2J)" in ended.stderr
         assert ended.exit_code == (0 if words else 2)
+        assert ended.stdout == (f"{tmp_path}/shared/a.txt\n" if words else "")
         with open_ledger(state) as ledger:
             assert ledger.folders() == []
 

@@ -73,6 +73,16 @@ def test_what_is_hidden_or_empty_or_no_file_is_skipped(folder: Path) -> None:
     }
 
 
+def test_the_folder_of_a_node_is_not_looked_into(folder: Path) -> None:
+    write(folder / "doc.txt")
+    for name in ("key", "lock", "store.db"):
+        write(folder / "node" / name)
+    write(folder / "other" / "key")
+    assert found_in(folder) == ["doc.txt", "other/key"]
+    assert skipped_in(folder) == {"node": "the folder of a node, its key in it"}
+    assert found_in(folder / "node") == []
+
+
 def test_a_huge_sparse_file_is_skipped_unread(folder: Path) -> None:
     os.truncate(write(folder / "disk.img"), 10 * 2**30)
     assert skipped_in(folder) == {"disk.img": "too large"}
