@@ -250,6 +250,7 @@ class Story:
         path = self._rng.choice(self._plain.only_of(living.number))
         entry = self._plain.files[living.number, path]
         (living.folders[0] / path).unlink()
+        living.files -= 1
         started = time.perf_counter()
         words = entry.words[:3]
         gone_at = await self._until_gone(
