@@ -163,7 +163,7 @@ class Download:
         return file
 
     def _is_over(self, looking: asyncio.Task[None]) -> bool:
-        exhausted = looking.done() and self._fetching.is_idle
+        exhausted = looking.done() and self._fetching.is_idle and not self._spare
         return not self._missing or self._failure is not None or exhausted
 
     def _lock(self, file: BinaryIO) -> None:
@@ -203,14 +203,14 @@ class Download:
 
     def _ask_spare(self) -> None:
         """One for each holder that turned out to be of no use, whichever."""
-        wanted = [piece for piece in self._manifest.pieces if piece.hash in self._missing]
         while self._spare and self._fetching.useful < HOLDERS_MAX:
             place = self._state.rng.randrange(len(self._spare))
             self._spare[place], self._spare[-1] = self._spare[-1], self._spare[place]
             holder = self._spare.pop()
             if self._may_ask(holder):
                 self._asked.add(holder)
-                self._fetching.offer(holder, wanted)
+                missing = [one for one in self._manifest.pieces if one.hash in self._missing]
+                self._fetching.offer(holder, missing)
 
     def _may_ask(self, holder: Contact) -> bool:
         """Not ourselves, and nobody twice; anybody may announce, and anywhere.

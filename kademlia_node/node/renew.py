@@ -66,7 +66,7 @@ class Renewer:
         return Did(len(due), settings.renew_pause_s if has_more else await self._rest_s())
 
     async def _rest_s(self) -> float:
-        """Until one more is due: with a lifetime of minutes it must not wait for a whole round."""
+        """Until the shortest-lived of the next round is due: it must not wait for all of that."""
         settings, wall, waiting = self._state.settings, self._state.wall(), self._not_before
         soon = await self._publications.due(
             wall=wall + settings.renew_every_s, limit=1 + len(waiting)

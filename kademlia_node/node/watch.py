@@ -207,6 +207,8 @@ class Watch:
             self._look_at = clock() + settings.watch_look_s
         look_in_s, lease_s = await self._ask_to_tell()
         self._look_at = min(self._look_at, clock() + look_in_s)
+        if self._has_expiring():
+            self._settled.clear()  # whoever tells these digests may have renewed it
         if self._is_behind():
             await self._read_all()
         self._ends += self._feed.expire(self._state.wall())
@@ -267,12 +269,14 @@ class Watch:
             return True
         if feed.is_crowded:
             return self._state.loop.time() >= self._read_at + every_s
-        wall, expiry = self._state.wall(), feed.next_expiry()
-        if expiry is not None and expiry <= wall:
-            self._settled.clear()  # whoever tells these may have renewed what expires
-        dealt_with = {feed.versions(wall), *self._settled}
+        dealt_with = {feed.versions(self._state.wall()), *self._settled}
         differing = sum(digest not in dealt_with for digest in self._holders.values())
         return differing > 0 and 2 * differing >= len(self._holders)
+
+    def _has_expiring(self) -> bool:
+        """Whether something has expired, unless it was renewed and nobody has told us."""
+        expiry = self._feed.next_expiry()
+        return expiry is not None and expiry <= self._state.wall()
 
     async def _read_all(self) -> None:
         if self._read_at > -math.inf:

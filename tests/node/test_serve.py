@@ -43,7 +43,8 @@ from kademlia_node.errors import PeerRefused, SetupError
 from kademlia_node.net.ask import Asker
 from kademlia_node.node.assembly import assemble, make_state
 from kademlia_node.node.node import Node
-from kademlia_node.node.serve import fit
+from kademlia_node.node.serve import Server, fit
+from kademlia_node.node.state import NodeState
 from kademlia_node.settings import (
     EXPIRY_DEFAULT_S,
     EXPIRY_MAX_S,
@@ -589,20 +590,26 @@ async def test_who_has_not_shown_its_address_gets_no_chunk() -> None:
         assert "served_Chunk" not in (await node.status()).counters
 
 
+def idle(here: Neighbourhood, stranger: Stranger) -> tuple[NodeState, Server]:
+    """The state and the server of a node which nobody has started."""
+    state = make_state(
+        here.new_identity(),
+        network=OPEN,
+        settings=Settings(),
+        rng=Random(1),
+        wall=here.sim.wall,
+        store=None,
+        content=None,
+        listener=stranger,
+    )
+    parts = assemble(state, server=True, bootstrap=[], memory=Memory(), link=None)
+    return state, parts.server
+
+
 async def test_a_node_that_does_not_run_is_busy() -> None:
     async with Neighbourhood() as here:
         stranger = await here.stranger()
-        state = make_state(
-            here.new_identity(),
-            network=OPEN,
-            settings=Settings(),
-            rng=Random(1),
-            wall=here.sim.wall,
-            store=None,
-            content=None,
-            listener=stranger,
-        )
-        server = assemble(state, server=True, bootstrap=[], memory=Memory(), link=None).server
+        _, server = idle(here, stranger)
         replies: list[Response] = []
         asker = Asker(stranger.contact, server=False, confirmed=True)
 
@@ -625,17 +632,7 @@ async def test_what_a_node_had_no_time_to_begin_before_it_stopped_is_dropped_in_
     """Else Python warns of a coroutine that was never awaited."""
     async with Neighbourhood() as here:
         stranger = await here.stranger()
-        state = make_state(
-            here.new_identity(),
-            network=OPEN,
-            settings=Settings(),
-            rng=Random(1),
-            wall=here.sim.wall,
-            store=None,
-            content=None,
-            listener=stranger,
-        )
-        server = assemble(state, server=True, bootstrap=[], memory=Memory(), link=None).server
+        state, server = idle(here, stranger)
         asker = Asker(stranger.contact, server=False, confirmed=True)
         begun: list[Response] = []
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from kademlia_node.core.key import Key
+from kademlia_node.node.announcing import Announcement
 from kademlia_node.node.node import Node
 from kademlia_node.settings import EXPIRY_DEFAULT_S, TOMBSTONE_S, Settings
 from kademlia_node.store.memory import MemoryStore
@@ -112,6 +113,34 @@ async def test_a_renewal_does_not_wait_for_the_round_of_its_chore() -> None:
             renewed = [one for one in after if one.renew_at != before[one.place].renew_at]
             late_s += [here.sim.wall() - before[one.place].renew_at for one in renewed]
     assert max(late_s) < 5
+
+
+async def test_many_that_live_for_minutes_are_all_renewed_in_time() -> None:
+    async with Neighbourhood(settings=Settings(renewals_at_once=1)) as here:
+        node, *_ = await here.grow(4)
+        entries = [Announcement(f"word {number}", b"mine") for number in range(200)]
+        keys = [receipt.key for receipt in await node.announce_many(entries, ttl_s=240)]
+        for _ in range(8):
+            await asyncio.sleep(60)
+            assert min([len(await here.holders(key)) for key in keys]) >= 3
+
+
+async def test_what_lives_for_minutes_does_not_wait_for_much_that_is_long_overdue() -> None:
+    async with Neighbourhood(settings=Settings(renewals_at_once=1)) as here:
+        await here.grow(4)
+        identity = here.new_identity()
+        store = MemoryStore(identity.id, settings=Settings())
+        node = await here.start(server=False, identity=identity, store=store)
+        await node.announce_many(
+            [Announcement(f"word {number}", b"mine") for number in range(400)], ttl_s=14_400
+        )
+        await node.stop()
+        await asyncio.sleep(2.25 * HOUR)
+        node = await here.start(server=False, identity=identity, store=store)
+        brief = await node.announce("papers", b"mine", ttl_s=240)
+        for _ in range(20):
+            await asyncio.sleep(30)
+            assert len(await here.holders(brief.key)) >= 3
 
 
 async def test_what_follows_something_that_lives_longer_lives_as_long() -> None:
