@@ -2,12 +2,13 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.sessions import typed
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -58,23 +59,7 @@ def test_the_client_of_a_daemon_runs(tmp_path: Path) -> None:
 
 def test_the_command_line_examples_run(tmp_path: Path) -> None:
     (session,) = blocks("sh")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    shell = subprocess.Popen(
-        ["bash", "-euc", session + "wait"],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        stdout, stderr = shell.communicate(timeout=90)
-    except subprocess.TimeoutExpired:
-        os.killpg(shell.pid, signal.SIGKILL)
-        shell.communicate()
-        raise
-    assert shell.returncode == 0, stderr.decode()
-    said = stdout.decode()
+    said, _ = typed(session, at=tmp_path, within_s=90)
     assert "blue" in said
     assert "blob-" in said
     assert "exit code 1" in said

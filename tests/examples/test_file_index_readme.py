@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +14,7 @@ from examples.file_index.fetching import NAME_BYTES_MAX, safe_name, target_of
 from examples.file_index.ledger import locked, open_ledger
 from examples.file_index.view import printable, size_text
 from kademlia_node import SetupError
+from tests import sessions
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "examples" / "file_index" / "README.md").read_text("utf-8")
@@ -26,29 +23,13 @@ README = (ROOT / "examples" / "file_index" / "README.md").read_text("utf-8")
 @pytest.mark.net
 def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
     (session,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    shell = subprocess.Popen(
-        ["bash", "-euc", session + "wait"],
-        cwd=ROOT,
-        env={**os.environ, "PATH": path, "work": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    try:
-        stdout, stderr = shell.communicate(timeout=120)
-    except subprocess.TimeoutExpired:
-        os.killpg(shell.pid, signal.SIGKILL)
-        shell.communicate()
-        raise
-    assert shell.returncode == 0, stderr.decode()
-    lines = stdout.decode().splitlines()
+    stdout, said = sessions.typed(session, at=ROOT, within_s=120, work=str(tmp_path))
+    lines = stdout.splitlines()
     results = [json.loads(line) for line in lines if line.startswith('{"number"')]
     assert {result["title"] for result in results} == {"Peer to Peer"}
     assert str(tmp_path / "fetched.html") in lines
     assert "exit code 1" in lines
     assert "running\tyes" in lines
-    said = stderr.decode()
     assert "1 files, 28 B, are to be shared" in said
     assert "Traceback" not in said
 

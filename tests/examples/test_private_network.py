@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -14,6 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from examples import private_network
+from tests.sessions import typed
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,23 +22,7 @@ def test_the_commands_of_the_example_run_and_a_stranger_is_not_let_in(tmp_path: 
     session = "\n".join(textwrap.dedent(block) for block in blocks)
     assert "private_network.py get" in session
     (tmp_path / "examples").symlink_to(ROOT / "examples")
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    shell = subprocess.Popen(
-        ["bash", "-euc", session + "\nwait"],
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path, "PYTHONPATH": str(ROOT)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-    try:
-        stdout, stderr = shell.communicate(timeout=90)
-    except subprocess.TimeoutExpired:
-        os.killpg(shell.pid, signal.SIGKILL)
-        shell.communicate()
-        raise
-    assert shell.returncode == 0, stderr
+    stdout, stderr = typed(session, at=tmp_path, within_s=90, PYTHONPATH=str(ROOT))
     stored, *answers = stdout.splitlines()
     assert "2" in stored
     assert answers == ["blue", "exit code 1", "exit code 1"]

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
 import zlib
@@ -24,6 +22,7 @@ from examples.service_discovery.instance import Instance, topic_of
 from examples.service_discovery.resolving import Unreachable
 from examples.service_discovery.station import read_network
 from kademlia_node import Node, SetupError
+from tests.sessions import typed
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "examples" / "service_discovery" / "README.md").read_text("utf-8")
@@ -32,23 +31,7 @@ README = (ROOT / "examples" / "service_discovery" / "README.md").read_text("utf-
 @pytest.mark.net
 def test_the_commands_of_the_readme_run_and_so_does_the_demonstration(tmp_path: Path) -> None:
     (session,) = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    shell = subprocess.Popen(
-        ["bash", "-euc", session + "wait"],
-        cwd=ROOT,
-        env={**os.environ, "PATH": path, "work": str(tmp_path)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-        text=True,
-    )
-    try:
-        stdout, stderr = shell.communicate(timeout=180)
-    except subprocess.TimeoutExpired:
-        os.killpg(shell.pid, signal.SIGKILL)
-        shell.communicate()
-        raise
-    assert shell.returncode == 0, stderr
+    stdout, stderr = typed(session, at=ROOT, within_s=180, work=str(tmp_path))
     a, b = ((tmp_path / name).read_text().split("\t")[0] for name in "ab")
     lines = stdout.splitlines()
     listed = [json.loads(line) for line in lines if line.startswith("{")]
