@@ -169,12 +169,27 @@ class RoutingTable:
             for entry in bucket.entries.values():
                 yield entry.contact
 
-    def live(self) -> Iterator[tuple[Contact, float, float]]:
-        """The live contacts, each with since when it was up and when it was last heard."""
-        for bucket in self._buckets:
+    def live(self, *, shared_bits: int = 0) -> Iterator[tuple[Contact, float, float]]:
+        """The live contacts, each with since when it was up and when it was last heard.
+
+        Only those that share so many leading bits with us, or more.
+        """
+        for bucket in self._buckets[shared_bits:]:
             for entry in bucket.entries.values():
                 if not entry.strikes:
                     yield entry.contact, entry.since, entry.heard
+
+    def live_counts(self) -> list[int]:
+        """How many live contacts share exactly i bits with us; item 0 is the farthest bucket."""
+        return [
+            sum(not entry.strikes for entry in bucket.entries.values()) for bucket in self._buckets
+        ]
+
+    def is_live(self, contact_id: bytes) -> bool:
+        """Whether the contact of this ID is in the table and answered when it was last asked."""
+        bucket = self._find(contact_id)
+        entry = bucket.entries.get(contact_id) if bucket is not None else None
+        return entry is not None and not entry.strikes
 
     def __contains__(self, contact_id: bytes) -> bool:
         return self.get(contact_id) is not None

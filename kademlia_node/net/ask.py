@@ -61,7 +61,7 @@ ANSWERS: dict[type[Request], type[Response]] = {
 class Ask:
     """One request on its way to an answer, over as many sendings and sessions as it takes.
 
-    `proved` and `forgives` are those of `Exchange.send`, for whenever the contact has to be called.
+    `proved`, `forgives` and `sends` are those of `Exchange.send`, for whenever it is called.
     """
 
     contact: Contact
@@ -71,6 +71,7 @@ class Ask:
     on_slow: OnSlow | None = None
     proved: bool = True
     forgives: float = 0
+    sends: int | None = None
     session: Session | None = None
     attempt: Attempt | None = None
     flights: list[tuple[bytes, int]] = field(default_factory=list)  # sid and counter of each DATA

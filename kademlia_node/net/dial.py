@@ -136,7 +136,8 @@ class Dialer:
         except ForgedPacket:  # a public key that no honest node has
             return False
         address = ask.contact.address
-        sends = self._settings.sends_max if ask.proved else self._settings.sends_unproved_max
+        settings = self._settings
+        sends = ask.sends or (settings.sends_max if ask.proved else settings.sends_unproved_max)
         attempt = Attempt(
             transmit=lambda: self._transmit(opening.packet, address),
             give_up=partial(self._give_up, address),
@@ -144,7 +145,7 @@ class Dialer:
             sends=sends,
             rto_s=rto_s,
             slow_s=slow_s,
-            timeout_s=patience(rto_s, sends=sends, settings=self._settings),
+            timeout_s=patience(rto_s, sends=sends, settings=settings),
         )
         self._dials[address] = Dial(
             ask.contact, opening, rides, [ask], attempt, patience_s=attempt.timeout_s

@@ -161,6 +161,7 @@ class Exchange:
         on_slow: OnSlow | None = None,
         proved: bool = True,
         forgives: float = 0,
+        sends: int | None = None,
     ) -> None:
         """Ask; `on_done` is called once, later, with the answer or None.
 
@@ -171,12 +172,13 @@ class Exchange:
             on_slow: Told when nine of ten recent answers would have come by now.
             proved: Whether the contact ever answered at this address; hearsay is asked more warily.
             forgives: How often hearsay may have been silent within the last minute.
+            sends: How often it is sent at most; None: as often as the settings say.
         """
         ask = self._pending.add(contact, request, on_done=on_done, on_slow=on_slow)
         if self._is_closed:
             self._loop.call_soon(self._pending.finish, ask, None)
             return
-        ask.proved, ask.forgives = proved, forgives
+        ask.proved, ask.forgives, ask.sends = proved, forgives, sends
         self._start(ask)
 
     async def who(self, address: Address) -> Contact:
@@ -213,14 +215,15 @@ class Exchange:
         """Send over an established session, and again until there is an answer."""
         ask.session = session
         rto_s = session.rtt.rto(self.rtts, self._settings)
+        sends = ask.sends or self._settings.sends_max
         ask.attempt = Attempt(
             transmit=partial(self._send_data, ask),
             give_up=partial(self._on_ask_failed, ask),
             on_slow=ask.tell_slow if ask.on_slow else None,
-            sends=self._settings.sends_max,
+            sends=sends,
             rto_s=rto_s,
             slow_s=soft_timeout(self.rtts, self._settings) if ask.on_slow else 0.0,
-            timeout_s=patience(rto_s, sends=self._settings.sends_max, settings=self._settings),
+            timeout_s=patience(rto_s, sends=sends, settings=self._settings),
         )
         self._attempts.start(ask.attempt, now=now)
 

@@ -29,7 +29,8 @@ def plan_chores(
     async def check() -> Did:
         due = state.table.due_checks(state.loop.time(), settings.checks_per_run)
         for contact in due:
-            state.exchange.send(contact, Ping(), on_done=_ignore)
+            sends = None if state.table.is_live(contact.id) else 1  # the next check repeats it
+            state.exchange.send(contact, Ping(), on_done=_ignore, sends=sends)
         return Did(len(due))
 
     async def sweep() -> Did:

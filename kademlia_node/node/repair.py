@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kademlia_node.core.contact import Contact
@@ -65,15 +65,15 @@ class Repairer:
 
     def _update_neighbours(self) -> None:
         """See who has come, and who has gone: whose share may be ours now."""
-        by_age = sorted(self._state.table.live(), key=lambda one: one[1])
-        live = [contact for contact, _, _ in by_age]
-        has_widened = self._update_region(live)
-        members = [contact for contact in live if self._region.covers(contact.id)]
+        table = self._state.table
+        has_widened = self._update_region(table.live_counts())
+        by_age = sorted(table.live(shared_bits=self._region.bits), key=lambda one: one[1])
+        members = [contact for contact, _, _ in by_age]
         before, self._near = self._near, self._neighbours(members)
         known, here = {peer.id for peer in before}, {peer.id for peer in self._near}
-        gone = (known | self._in_region) - {contact.id for contact in live}
+        some_gone = not all(table.is_live(one) for one in known | self._in_region)
         self._in_region = {contact.id for contact in members}
-        if has_widened or gone:
+        if has_widened or some_gone:
             self._reconciled.clear()
             self._to_ask = here
         else:
@@ -99,12 +99,12 @@ class Repairer:
         oldest = [contact for subtree in subtrees.values() for contact in subtree[:copies]]
         return list(dict.fromkeys([*state.table.closest(own_id, NEAREST * copies), *oldest]))
 
-    def _update_region(self, live: Sequence[Contact]) -> bool:
+    def _update_region(self, live_counts: Sequence[int]) -> bool:
         """Whether it has widened. One a bit too wide is kept, lest it goes to and fro."""
         state, bits = self._state, self._region.bits
         found = region_of(
             state.identity.id,
-            live,
+            live_counts,
             copies=state.network.copies,
             network_size=state.size.estimate,
         )
@@ -221,10 +221,6 @@ class Region:
         """The longest row of hexadecimal digits with which all its keys begin."""
         return self.own_id.hex()[: self.bits // DIGIT_BITS]
 
-    def covers(self, node_id: bytes) -> bool:
-        """Whether this is the ID of a node in it."""
-        return shared_bits(node_id, self.own_id) >= self.bits
-
     def meets(self, prefix: str) -> bool:
         """Whether any of its keys begin with these digits, of which there is at least one."""
         told = DIGIT_BITS * len(prefix)
@@ -233,7 +229,7 @@ class Region:
 
 
 def region_of(
-    own_id: bytes, known: Collection[Contact], *, copies: int, network_size: float | None
+    own_id: bytes, live_counts: Sequence[int], *, copies: int, network_size: float | None
 ) -> Region:
     """The smallest region that has all keys for which a node may be responsible.
 
@@ -243,13 +239,14 @@ def region_of(
 
     Args:
         own_id: 32 bytes.
-        known: contacts, in any order.
+        live_counts: how many known nodes share exactly i bits with it.
         copies: how many nodes shall hold each record.
         network_size: `NetworkSize.estimate`.
     """
-    own, radius = point(own_id), expected_radius(copies=copies, network_size=network_size)
-    shared = Counter(ID_BITS - (own ^ contact.point).bit_length() for contact in known)
+    radius = expected_radius(copies=copies, network_size=network_size)
     bits = 0
-    while shared[bits] >= copies and 1 << (ID_BITS - 1 - bits) > radius:
+    for count in live_counts:
+        if count < copies or 1 << (ID_BITS - 1 - bits) <= radius:
+            break
         bits += 1
     return Region(own_id, bits)

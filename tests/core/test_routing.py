@@ -542,6 +542,18 @@ def test_whoever_was_not_heard_for_long_is_due_whatever_happened(
             assert due == {contact for contact, at in heard.items() if at + 100.0 <= now}
 
 
+def test_who_is_live_is_told_by_how_many_bits_it_shares_with_us() -> None:
+    far, near = sharing(0)[:3], sharing(2)[:2]
+    table = table_of([*far, *near], settings=SMALL)
+    table.strike(far[0].id, now=1.0)
+    assert table.live_counts() == [2, 0, 2]
+    assert [contact for contact, _, _ in table.live()] == [*far[1:], *near]
+    assert [contact for contact, _, _ in table.live(shared_bits=1)] == near
+    assert not table.is_live(far[0].id)
+    assert table.is_live(near[0].id)
+    assert not table.is_live(sharing(1)[0].id)
+
+
 def test_after_a_silence_a_contact_is_checked_often_again() -> None:
     settings = Settings(k=2, liveness_s=100.0, liveness_share=0.25, far_buckets=(4, 3))
     far = sharing(0)[0]

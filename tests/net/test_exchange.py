@@ -273,6 +273,17 @@ async def test_a_peer_that_restarted_is_repaired_in_one_more_round_trip() -> Non
     assert alice.script.silent == []
 
 
+@pytest.mark.parametrize("knows", [False, True])
+async def test_a_request_may_be_sent_fewer_times_than_usual(knows: bool) -> None:
+    world = World()
+    alice, bob = await acquainted(world) if knows else (await world.open(), await world.open())
+    world.sim.unplug(bob.address)
+    outcome = alice.send(bob.contact, Ping(), sends=1)
+    await asyncio.sleep(10.0)
+    assert outcome.answers == [None]
+    assert world.kinds() == ("DATA" if knows else "INIT")
+
+
 async def test_a_peer_that_restarted_counts_as_proved() -> None:
     world = World()
     alice, bob = await acquainted(world)

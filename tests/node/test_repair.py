@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from random import Random
@@ -11,7 +12,7 @@ import pytest
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
-from kademlia_node.core.ids import distance
+from kademlia_node.core.ids import distance, shared_bits
 from kademlia_node.core.key import Key, Kind
 from kademlia_node.core.message import (
     Chunk,
@@ -411,7 +412,9 @@ def test_every_key_that_is_ours_lies_in_our_region(seed: int, size: int) -> None
     own_id = rng.randbytes(32)
     known = [Contact(rng.randbytes(31) + b"\0", Address("10.0.0.1", 1)) for _ in range(size)]
     estimate = rng.choice([None, size * 1.0, size * 0.3])
-    region = region_of(own_id, known, copies=5, network_size=estimate)
+    counts = Counter(shared_bits(own_id, contact.id) for contact in known)
+    live_counts = [counts[bits] for bits in range(max(counts) + 1)]
+    region = region_of(own_id, live_counts, copies=5, network_size=estimate)
     ours = 0
     for _ in range(300):
         key = (distance(own_id, bytes(32)) ^ rng.getrandbits(256 - rng.randrange(12))).to_bytes(32)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
+from dataclasses import replace
 from random import Random
 
 import pytest
 
 from kademlia_node.core import packet
+from kademlia_node.core.contact import Address
 from kademlia_node.core.ids import random_id_sharing
 from kademlia_node.core.message import FindNode, Ping, Request, Response
 from kademlia_node.node.upkeep import JITTER, Did, Upkeep
@@ -154,6 +157,20 @@ async def test_the_dead_leave_the_table_after_their_strikes() -> None:
             assert len(node.contacts()) == 4
 
 
+async def test_a_silent_contact_is_called_once_a_check_for_its_back_off_is_the_pause() -> None:
+    quiet = Settings(look_again_s=DAY, republish="never")
+    async with Neighbourhood(settings=quiet) as here:
+        alice, _, dead = await here.grow(3)
+        await asyncio.sleep(1)
+        here.sim.unplug(dead.address)
+        calls: Counter[tuple[Address, Address]] = Counter()
+        here.sim.taps.append(lambda source, to, _: calls.update([(source, to)]))
+        while contact_of(dead) in alice.contacts():
+            await asyncio.sleep(1)
+        usual, checks = quiet.sends_max, quiet.strikes_max - 1
+        assert calls[alice.address, dead.address] == usual + checks
+
+
 async def test_one_lost_packet_costs_nobody_a_place() -> None:
     async with Neighbourhood() as here:
         await here.grow(6)
@@ -175,17 +192,18 @@ async def test_the_quiet_are_pinged_and_the_live_stay() -> None:
 async def test_a_day_old_network_pings_its_far_contacts_seldom() -> None:
     """A near one each five minutes, as on the first day; the others each hour."""
     settings = Settings(k=2, far_buckets=(20,), republish="never", refresh_s=DAY)
+    unearned = replace(settings, liveness_share=0.0)  # all of them as if they were near
+    pings = [await pings_of_the_sixth_hour(one) for one in (settings, unearned)]
+    assert pings[0] < 0.6 * pings[1]
+
+
+async def pings_of_the_sixth_hour(settings: Settings) -> int:
     async with Neighbourhood(settings=settings) as here:
         await here.grow(12)
-        first = await pings_of_an_hour(here)
-        await asyncio.sleep(4 * HOUR)
-        assert await pings_of_an_hour(here) < 0.7 * first
-
-
-async def pings_of_an_hour(here: Neighbourhood) -> int:
-    before = await pings_so_far(here)
-    await asyncio.sleep(HOUR)
-    return await pings_so_far(here) - before
+        await asyncio.sleep(5 * HOUR)
+        before = await pings_so_far(here)
+        await asyncio.sleep(HOUR)
+        return await pings_so_far(here) - before
 
 
 async def pings_so_far(here: Neighbourhood) -> int:
