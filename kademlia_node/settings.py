@@ -169,7 +169,7 @@ class Settings:
     address_votes: int = 15  # prefixes whose word on where we are is counted
     probe_s: float = 600.0  # a client asks again whether strangers can reach it
     liveness_s: float = 300.0  # a contact near us, or a new one, is pinged when silent this long
-    liveness_share: float = 0.5  # of the time it was up, if that is longer; see `core.routing`
+    liveness_share: float = 1.0  # of the time it was up, if that is longer; see `core.routing`
     liveness_max_s: float = 3600.0  # but no longer: meanwhile we name it to others
     check_every_s: float = 15.0  # so that 8 pings at a time go round 160 contacts in 5 minutes
     checks_per_run: int = 8  # contacts pinged at once
