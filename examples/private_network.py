@@ -32,7 +32,7 @@ from pathlib import Path
 
 import click
 
-from kademlia_node import KademliaError, Network, Node
+from kademlia_node import KademliaError, Network, Node, SetupError, read_secret
 
 LOOPBACK = "127.0.0.1"  # on several machines: an address that the others can reach
 
@@ -40,8 +40,8 @@ LOOPBACK = "127.0.0.1"  # on several machines: an address that the others can re
 def read_network(_: click.Context, __: click.Parameter, path: Path) -> Network:
     """The network is its secret; the name only tells it from others that have the same one."""
     try:
-        return Network.private(bytes.fromhex(path.read_text()), name="example")
-    except (OSError, ValueError) as error:
+        return Network.private(read_secret(path), name="example")
+    except SetupError as error:
         raise click.BadParameter(str(error)) from error
 
 

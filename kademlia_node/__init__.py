@@ -37,6 +37,7 @@ from kademlia_node.node.leave import Departure
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Receipt, Step, StepOutcome, TopicEntry, Trace
 from kademlia_node.node.status import Status
+from kademlia_node.secret import read_secret
 from kademlia_node.settings import Settings
 from kademlia_node.store.base import Published, Store
 from kademlia_node.store.disk import DiskStore
@@ -88,4 +89,5 @@ __all__ = [
     "Trace",
     "ValueTooLarge",
     "piece_bytes_for",
+    "read_secret",
 ]

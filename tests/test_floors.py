@@ -23,6 +23,7 @@ FUNCTION_LINES_MAX = 40
 BOTTOM = ("errors", "rare", "settings")
 HEIGHTS = dict.fromkeys(BOTTOM, 0) | {
     "core": 1,
+    "secret": 2,
     "store": 2,
     "net": 3,
     "node": 4,

@@ -15,10 +15,9 @@ import click
 from click.core import ParameterSource
 
 from examples.file_index.station import Joining
-from kademlia_node import Network, SetupError
+from kademlia_node import Network, read_secret
 
 ENVIRONMENT: Final = "FILE_INDEX_"
-SECRET_CHARS: Final = 64
 PATH: Final = click.Path(path_type=Path)
 
 
@@ -104,23 +103,3 @@ def _refuse_typed(names: Iterable[str]) -> None:
     if typed:
         flags = ", ".join("--" + name.replace("_", "-") for name in typed)
         raise click.UsageError(f"the daemon has a node already: leave out {flags}")
-
-
-def read_secret(path: Path) -> bytes:
-    """The secret of a private network.
-
-    Raises:
-        SetupError: it cannot be read, others can read it, or it is none.
-    """
-    try:
-        if path.stat().st_mode & 0o077:
-            raise SetupError(f"{path} is open to others: close it with  chmod 600 {path}")
-        text = path.read_text("ascii").strip()
-        secret = bytes.fromhex(text) if len(text) == SECRET_CHARS else b""
-    except OSError as error:
-        raise SetupError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError:
-        secret = b""
-    if not secret:
-        raise SetupError(f"{path} holds no secret: 64 hexadecimal digits are expected")
-    return secret

@@ -20,8 +20,8 @@ from examples.service_discovery.demonstration import Plan, Report, demonstrate
 from examples.service_discovery.instance import Instance
 from examples.service_discovery.registering import RECORD_TTL_S, Registration
 from examples.service_discovery.resolving import NoInstance, Resolver, listed
-from examples.service_discovery.station import Joining, read_network
-from kademlia_node import KademliaError, Node
+from examples.service_discovery.station import Joining
+from kademlia_node import KademliaError, Network, Node, read_secret
 
 ENVIRONMENT: Final = "SERVICE_DISCOVERY_"
 EXPECTED: Final = (NoInstance, KademliaError, ValueError, OSError)
@@ -101,8 +101,8 @@ def joins(command: Callable[..., None]) -> Callable[..., None]:
     def wrapped(
         *, secret_file: Path, network: str, bootstrap: tuple[str, ...], host: str, **rest: Any
     ) -> None:
-        joining = Joining(read_network(secret_file, name=network), bootstrap, host)
-        command(joining=joining, **rest)
+        agreed = Network.private(read_secret(secret_file), name=network)
+        command(joining=Joining(agreed, bootstrap, host), **rest)
 
     return functools.reduce(lambda made, one: one(made), reversed(JOINING), wrapped)
 

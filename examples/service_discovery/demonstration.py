@@ -22,8 +22,8 @@ import aiohttp
 
 from examples.service_discovery import web
 from examples.service_discovery.resolving import NoInstance, Resolver, listed
-from examples.service_discovery.station import Joining, read_network
-from kademlia_node import Node, SetupError
+from examples.service_discovery.station import Joining
+from kademlia_node import Network, Node, SetupError, read_secret
 
 NAME: Final = "demonstration"
 NETWORK: Final = "demonstration"
@@ -192,7 +192,7 @@ async def house(plan: Plan) -> AsyncIterator[House]:
 @asynccontextmanager
 async def client_of(place: House) -> AsyncIterator[tuple[Node, Resolver]]:
     """A node that keeps nothing for anybody: what it knows is from those who may be killed."""
-    network = read_network(place.secret_file, name=NETWORK)
+    network = Network.private(read_secret(place.secret_file), name=NETWORK)
     joining = Joining(network, tuple(one.invite for one in place.running))
     async with joining.guest() as node, asyncio.TaskGroup() as tasks:
         resolver = Resolver(node, NAME)

@@ -18,9 +18,10 @@ from click.core import ParameterSource
 from kademlia_node.cli.access import Access
 from kademlia_node.core.invite import parse_invite
 from kademlia_node.core.network import Network
-from kademlia_node.daemon.folder import default_folder, parse_secret, read_private
+from kademlia_node.daemon.folder import default_folder
 from kademlia_node.errors import NoDaemon, SetupError
 from kademlia_node.node.arguments import COUNT_MAX
+from kademlia_node.secret import parse_secret, read_secret
 from kademlia_node.settings import EXPIRY_DEFAULT_S, TOMBSTONE_S
 from kademlia_node.store.base import TTL_MIN_S
 
@@ -144,18 +145,15 @@ def make_network(
 
 
 def _read_secret(path: Path | None) -> bytes | None:
-    if path is None:
-        text, source = os.environ.get(SECRET_VARIABLE), SECRET_VARIABLE
-    else:
-        text, source = read_private(path), str(path)
-        if text is None:
-            raise SetupError(f"no {path}: make one with  openssl rand -hex 32 > {path}")
+    if path is not None:
+        return read_secret(path)
+    text = os.environ.get(SECRET_VARIABLE)
     if text is None:
         return None
     try:
         return parse_secret(text.strip())
     except ValueError as error:
-        raise SetupError(f"the secret in {source} cannot be used: {error}") from None
+        raise SetupError(f"the secret in {SECRET_VARIABLE} cannot be used: {error}") from None
 
 
 def reaches_a_node(command: Callable[..., None]) -> Callable[..., None]:

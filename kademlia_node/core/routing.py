@@ -19,15 +19,15 @@ al., 2002). There it is the reason to keep old contacts; here also to check them
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from kademlia_node.core.contact import Contact, is_local, prefix, subnet
+from kademlia_node.core.contact import Contact
 from kademlia_node.core.ids import ID_BYTES, point
 from kademlia_node.core.lost import LostContacts
 from kademlia_node.core.schedule import Entry as Scheduled
 from kademlia_node.core.schedule import Schedule
+from kademlia_node.core.subnets import SubnetLimits
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import ID_BITS, Settings
 
@@ -61,9 +61,8 @@ class RoutingTable:
         assert len(own_id) == ID_BYTES
         self._own = point(own_id)
         self._settings = settings
-        self._prefix_limits = prefix_limits
         self._buckets: list[_Bucket] = []  # grows to the deepest bucket ever used
-        self._per_prefix: Counter[bytes] = Counter()  # over the whole table, without local hosts
+        self._subnets = SubnetLimits(settings, enabled=prefix_limits)
         self._silent: set[bytes] = set()  # contacts of the table struck since anyone was heard
         self._looks: Schedule[_Entry] = Schedule()
         self.has_heard = False  # anyone, since the table was made
@@ -328,7 +327,7 @@ class RoutingTable:
     def _admit(self, bucket: _Bucket, newcomer: _Entry) -> bool:
         contact = newcomer.contact
         bucket.replacements.pop(contact.id, None)
-        if not self._within_limits(bucket.entries.values(), contact):
+        if not self._subnets.allow(contact, beside=_contacts(bucket.entries)):
             return False
         if not self._has_room(bucket):
             worst = max(bucket.entries.values(), key=lambda entry: entry.strikes)
@@ -340,9 +339,19 @@ class RoutingTable:
         self._insert(bucket, newcomer)
         return True
 
+    def _move(self, bucket: _Bucket, known: _Entry, contact: Contact) -> bool:
+        """Take over the new address, if the limits without the old one allow it."""
+        self._subnets.discount(known.contact)
+        others = (other for other in _contacts(bucket.entries) if other is not known.contact)
+        allowed = self._subnets.allow(contact, beside=others)
+        if allowed:
+            known.contact = contact
+        self._subnets.count(known.contact)
+        return allowed
+
     def _wait(self, bucket: _Bucket, newcomer: _Entry) -> None:
         """Keep a newcomer as a replacement; one subnet cannot push the others out of the cache."""
-        if self._within_limits(bucket.replacements.values(), newcomer.contact):
+        if self._subnets.allow(newcomer.contact, beside=_contacts(bucket.replacements)):
             bucket.replacements[newcomer.contact.id] = newcomer
         if len(bucket.replacements) > self._settings.replacements:
             del bucket.replacements[next(iter(bucket.replacements))]
@@ -352,7 +361,7 @@ class RoutingTable:
         if not self._has_room(bucket):
             return
         for entry in reversed(bucket.replacements.values()):
-            if self._within_limits(bucket.entries.values(), entry.contact):
+            if self._subnets.allow(entry.contact, beside=_contacts(bucket.entries)):
                 sometimes(Rare.REPLACEMENT_PROMOTED)
                 del bucket.replacements[entry.contact.id]
                 self._insert(bucket, entry)
@@ -361,7 +370,7 @@ class RoutingTable:
     def _insert(self, bucket: _Bucket, entry: _Entry) -> None:
         bucket.entries[entry.contact.id] = entry
         self._look(entry, self._check_at(entry, is_near=True))
-        self._count(entry.contact, 1)
+        self._subnets.count(entry.contact)
 
     def _lose(self, bucket: _Bucket, entry: _Entry) -> None:
         """Drop a contact that may come back."""
@@ -369,42 +378,9 @@ class RoutingTable:
         assert entry.look is not None, "it was inserted"
         self._looks.cancel(entry.look)
         self._silent.discard(entry.contact.id)
-        self._count(entry.contact, -1)
+        self._subnets.discount(entry.contact)
         self.lost.on_lost(entry.contact, up_s=entry.heard - entry.since)
 
-    # --- Subnets ------------------------------------------------------------------------------
 
-    def _limited(self, contact: Contact) -> bool:
-        return self._prefix_limits and not is_local(contact.address.host)
-
-    def _count(self, contact: Contact, change: int) -> None:
-        if self._limited(contact):
-            network = prefix(contact.address.host)
-            self._per_prefix[network] += change
-            if not self._per_prefix[network]:
-                del self._per_prefix[network]
-
-    def _move(self, bucket: _Bucket, known: _Entry, contact: Contact) -> bool:
-        """Take over the new address, if the limits without the old one allow it."""
-        self._count(known.contact, -1)
-        others = [entry for entry in bucket.entries.values() if entry is not known]
-        allowed = self._within_limits(others, contact)
-        if allowed:
-            known.contact = contact
-        self._count(known.contact, 1)
-        return allowed
-
-    def _within_limits(self, present: Iterable[_Entry], contact: Contact) -> bool:
-        """Whether one more contact of this subnet may stand beside those `present`."""
-        if not self._limited(contact):
-            return True
-        settings = self._settings
-        host = contact.address.host
-        network, narrow = prefix(host), subnet(host)
-        if self._per_prefix[network] >= settings.contacts_per_prefix_table:
-            return False
-        hosts = [entry.contact.address.host for entry in present]
-        if sum(prefix(other) == network for other in hosts) >= settings.contacts_per_prefix_bucket:
-            return False
-        in_subnet = sum(subnet(other) == narrow for other in hosts)
-        return narrow == network or in_subnet < settings.contacts_per_subnet_v6
+def _contacts(entries: dict[bytes, _Entry]) -> Iterator[Contact]:
+    return (entry.contact for entry in entries.values())

@@ -17,8 +17,6 @@ import fcntl
 import logging
 import os
 import random
-import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,13 +25,12 @@ from typing import Final
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.memory import Memory
 from kademlia_node.errors import SetupError
+from kademlia_node.secret import parse_secret, read_private
 
 log = logging.getLogger(__name__)
 
 KEY_HEADER: Final = "kademlia-node key 1"  # what the file is, and the version of its form
 SOCKET_PATH_BYTES_MAX: Final = 107  # sun_path of Linux, less its closing zero byte (unix(7))
-PRIVATE_FILE_BYTES_MAX: Final = 4096  # of a key, a secret or a token: each is one short line
-OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 def default_folder() -> Path:
@@ -125,32 +122,6 @@ def locked(path: Path) -> Iterator[Folder]:
         yield folder
     finally:
         os.close(lock)  # the kernel lets go of the lock, as it does when we are killed
-
-
-def read_private(path: Path) -> str | None:
-    """The text of a file that nobody but its owner may read; None if there is none.
-
-    Raises:
-        SetupError: it cannot be read, or others can read it.
-    """
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            content = file.read(PRIVATE_FILE_BYTES_MAX)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise SetupError(f"cannot read {path}: {error.strerror}") from error
-    if mode & OTHERS:
-        raise SetupError(f"{path} is open to others: close it with  chmod 600 {path}")
-    return content.decode("ascii", "replace")
-
-
-def parse_secret(text: str) -> bytes:
-    """32 bytes from 64 hexadecimal digits; raises ValueError, which does not repeat the text."""
-    if not re.fullmatch("[0-9a-fA-F]{64}", text):
-        raise ValueError("64 hexadecimal digits are expected")
-    return bytes.fromhex(text)
 
 
 def check_socket_path(path: Path) -> None:

@@ -68,11 +68,8 @@ class Exchange:
         self._dialer = self._make_dialer()
         self._introductions = self._make_introductions()
         self._pending = Pending(last_rid=rng.getrandbits(31), stop=self._attempts.stop)
-        self._peer_limits: KeyedLimiter = KeyedLimiter(
-            settings.requests_per_peer_per_s,
-            settings.requests_per_peer_per_s,
-            keys_max=settings.peer_limits_max,
-        )
+        rate, peers = settings.requests_per_peer_per_s, settings.peer_limits_max
+        self._peer_limits: KeyedLimiter = KeyedLimiter(rate, rate, keys_max=peers)
         self._written: OrderedDict[str, None] = OrderedDict()
         self.rtts = RttHistory(settings.rtt_samples)
         self.counts: Counter[str] = Counter()

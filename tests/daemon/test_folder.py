@@ -16,8 +16,6 @@ from kademlia_node.daemon.folder import (
     check_socket_path,
     default_folder,
     locked,
-    parse_secret,
-    read_private,
     remove_durably,
     write_private,
 )
@@ -192,18 +190,6 @@ def test_the_token_is_made_once_and_private(tmp_path: Path) -> None:
     assert len(token) == 64
     assert folder.token(random.Random(4)) == token
     assert mode_of(folder.token_path) == 0o600
-
-
-def test_a_private_file_that_is_not_there_is_nothing(tmp_path: Path) -> None:
-    assert read_private(tmp_path / "none") is None
-
-
-def test_a_secret_is_64_hexadecimal_digits() -> None:
-    assert parse_secret("0a" * 32) == b"\x0a" * 32
-    for text in ("", "0a" * 31, "0a" * 33, "0g" * 32, "0a " * 32, "\uff10" * 64):
-        with pytest.raises(ValueError, match="64 hexadecimal digits") as refused:
-            parse_secret(text)
-        assert not text or text not in str(refused.value)
 
 
 def test_a_socket_path_is_as_long_as_the_kernel_takes() -> None:

@@ -34,9 +34,9 @@ def test_the_commands_of_the_example_run_and_a_stranger_is_not_let_in(tmp_path: 
 @pytest.mark.parametrize(
     ("secret", "invite", "said"),
     [
-        (None, "127.0.0.1:1", "No such file"),
+        (None, "127.0.0.1:1", "openssl rand -hex 32"),
         ("no digits", "127.0.0.1:1", "hexadecimal"),
-        ("00" * 31, "127.0.0.1:1", "32 bytes"),
+        ("00" * 31, "127.0.0.1:1", "64 hexadecimal digits"),
         ("00" * 32, "nowhere", "HOST:PORT"),
     ],
 )
@@ -46,6 +46,7 @@ def test_what_cannot_be_done_is_said_in_a_line(
     file = tmp_path / "secret"
     if secret is not None:
         file.write_text(secret)
+        file.chmod(0o600)
     for words in (["get", invite, "n"], ["set", invite, "n", "v"], ["serve", "--join", invite]):
         ended = CliRunner().invoke(private_network.main, [*words, "--secret-file", str(file)])
         assert isinstance(ended.exception, SystemExit)

@@ -20,8 +20,7 @@ from examples.service_discovery import web
 from examples.service_discovery.cli import main
 from examples.service_discovery.instance import Instance, topic_of
 from examples.service_discovery.resolving import Unreachable
-from examples.service_discovery.station import read_network
-from kademlia_node import Node, SetupError
+from kademlia_node import Network, Node, read_secret
 from tests.sessions import typed
 
 ROOT = Path(__file__).parents[2]
@@ -165,7 +164,7 @@ async def test_an_instance_with_no_name_of_a_host_is_unreachable(host: str) -> N
 async def test_a_terminal_obeys_no_instance(tmp_path: Path) -> None:
     secret = secret_in(tmp_path)
     said = b"\x1b]0;title\x07\x1b[2J\r\xe2\x80\xaeone\ttwo\n\xc3\xbc\n"
-    network = read_network(secret, name="services")
+    network = Network.private(read_secret(secret), name="services")
     async with Node(network=network, host="127.0.0.1") as node, answering(body(said)) as url:
         value = Instance(url, 4e9).pack()
         await node.announce(topic_of("greeter"), value)
@@ -208,19 +207,3 @@ def test_what_cannot_be_done_ends_in_one_line(
     assert isinstance(ended.exception, SystemExit), ended.exception
     assert (ended.exit_code, ended.stdout) == (code, "")
     assert said in ended.stderr
-
-
-@pytest.mark.parametrize(
-    ("text", "mode", "said"),
-    [
-        ("5e" * 32, 0o644, "chmod 600"),
-        ("5e" * 31, 0o600, "no secret"),
-        ("no" * 32, 0o600, "no secret"),
-        ("ü" * 64, 0o600, "cannot read"),
-    ],
-)
-def test_what_is_no_secret_is_refused(tmp_path: Path, text: str, mode: int, said: str) -> None:
-    with pytest.raises(SetupError, match=said):
-        read_network(secret_in(tmp_path, text=text, mode=mode), name="n")
-    with pytest.raises(SetupError, match="cannot read"):
-        read_network(tmp_path / "none", name="n")
