@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.ids import ID_BYTES, point
@@ -65,6 +66,7 @@ class RoutingTable:
         self._subnets = SubnetLimits(settings, enabled=prefix_limits)
         self._silent: set[bytes] = set()  # contacts of the table struck since anyone was heard
         self._looks: Schedule[_Entry] = Schedule()
+        self._near_from = 0  # the depth from which on contacts are near, as of the last checks
         self.has_heard = False  # anyone, since the table was made
         self.lost = LostContacts(settings.lost_max)
 
@@ -178,11 +180,14 @@ class RoutingTable:
                 if not entry.strikes:
                     yield entry.contact, entry.since, entry.heard
 
-    def live_counts(self) -> list[int]:
-        """How many live contacts share exactly i bits with us; item 0 is the farthest bucket."""
-        return [
-            sum(not entry.strikes for entry in bucket.entries.values()) for bucket in self._buckets
-        ]
+    def live_counts(self, *, up_to: int) -> Iterator[int]:
+        """How many live contacts share exactly i bits with us, for i from 0 on.
+
+        No bucket is counted any further than `up_to`.
+        """
+        for bucket in self._buckets:
+            live = (entry for entry in bucket.entries.values() if not entry.strikes)
+            yield sum(1 for _ in islice(live, up_to))
 
     def is_live(self, contact_id: bytes) -> bool:
         """Whether the contact of this ID is in the table and answered when it was last asked."""
@@ -227,13 +232,17 @@ class RoutingTable:
         before, if that is longer. A contact stays due until it is added or struck.
         """
         near_depth = self._near_depth()
+        for bucket in self._buckets[near_depth : self._near_from]:
+            for entry in bucket.entries.values():  # near now, and so to be checked sooner
+                self._look(entry, now)
+        self._near_from = near_depth
         due: list[tuple[float, _Entry]] = []
         while len(due) < limit and (entry := self._looks.take(now)) is not None:
             is_near = self._depth(entry.contact.point) >= near_depth
             if (check_at := self._check_at(entry, is_near=is_near)) <= now:
                 due.append((check_at, entry))
-            else:  # it may be near by then, and is to be checked sooner
-                self._look(entry, min(check_at, now + self._settings.liveness_s))
+            else:
+                self._look(entry, check_at)
         for _, entry in due:
             self._look(entry, now)
         return [entry.contact for _, entry in sorted(due, key=lambda one: one[0])]

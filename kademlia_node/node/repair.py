@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kademlia_node.core.contact import Contact
@@ -66,7 +66,7 @@ class Repairer:
     def _update_neighbours(self) -> None:
         """See who has come, and who has gone: whose share may be ours now."""
         table = self._state.table
-        has_widened = self._update_region(table.live_counts())
+        has_widened = self._update_region()
         by_age = sorted(table.live(shared_bits=self._region.bits), key=lambda one: one[1])
         members = [contact for contact, _, _ in by_age]
         before, self._near = self._near, self._neighbours(members)
@@ -99,13 +99,14 @@ class Repairer:
         oldest = [contact for subtree in subtrees.values() for contact in subtree[:copies]]
         return list(dict.fromkeys([*state.table.closest(own_id, NEAREST * copies), *oldest]))
 
-    def _update_region(self, live_counts: Sequence[int]) -> bool:
+    def _update_region(self) -> bool:
         """Whether it has widened. One a bit too wide is kept, lest it goes to and fro."""
         state, bits = self._state, self._region.bits
+        copies = state.network.copies
         found = region_of(
             state.identity.id,
-            live_counts,
-            copies=state.network.copies,
+            state.table.live_counts(up_to=copies),
+            copies=copies,
             network_size=state.size.estimate,
         )
         if not bits <= found.bits <= bits + 1:
@@ -229,7 +230,7 @@ class Region:
 
 
 def region_of(
-    own_id: bytes, live_counts: Sequence[int], *, copies: int, network_size: float | None
+    own_id: bytes, live_counts: Iterable[int], *, copies: int, network_size: float | None
 ) -> Region:
     """The smallest region that has all keys for which a node may be responsible.
 
@@ -239,7 +240,8 @@ def region_of(
 
     Args:
         own_id: 32 bytes.
-        live_counts: how many known nodes share exactly i bits with it.
+        live_counts: how many known nodes share exactly i bits with it; no need to count any further
+            than `copies`.
         copies: how many nodes shall hold each record.
         network_size: `NetworkSize.estimate`.
     """

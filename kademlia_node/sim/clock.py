@@ -124,8 +124,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             raise escaped
         self._forget_cancelled()
         self._move_clock()
-        ready, timers = self._ready, self._timers
-        while timers and timers[0][0] <= self._now:
+        ready, timers, now = self._ready, self._timers, self._now
+        while timers and timers[0][0] <= now:
             timer = heapq.heappop(timers)[2]
             timer.is_in_heap = False
             self._timers_cancelled -= timer.cancelled()
