@@ -311,7 +311,9 @@ def get(
         else:
             key, name, length_max = Key.parse(result), result, None
         target = target_of(name, output)
-        asyncio.run(_get(ledger, joining, key, target, max_size or length_max))
+        if max_size is not None:
+            length_max = max_size
+        asyncio.run(_get(ledger, joining, key, target, length_max))
     click.echo(str(target))
 
 

@@ -13,14 +13,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from examples.file_index.walk import Found
 from kademlia_node import Announcement, Key, Manifest
-from kademlia_node.daemon.client import ControlClient, connected
-from kademlia_node.daemon.folder import Folder
-from kademlia_node.daemon.views import Json
-from kademlia_node.errors import Refused
+from kademlia_node.daemon.client import ControlClient, Json, Refused, connected
+
+SOCKET: Final = "control.sock"  # of a daemon, in its data folder
 
 
 class Outcome(Protocol):
@@ -101,7 +100,7 @@ async def hosted_by(folder: Path) -> AsyncIterator[Hosted]:
     Raises:
         NoDaemon: none runs there.
     """
-    async with connected(Folder(folder).socket_path) as daemon:
+    async with connected(folder / SOCKET) as daemon:
         hosted = Hosted(daemon)
         await hosted.status()  # it is there, and reached at its invite
         yield hosted

@@ -12,6 +12,7 @@ Not known here: who tells, and whether it is true (`node.watch` judges it first)
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -20,6 +21,7 @@ from kademlia_node.core.record import Header
 from kademlia_node.rare import Rare, sometimes
 
 STALE_MAX = 64  # expiries of earlier versions, beyond one for each entry
+SHARES = 4  # of the places: an author that has one of them leaves the last one to others
 Spot = tuple[bytes, bytes]
 """(author, slot)."""
 
@@ -67,8 +69,8 @@ class Feed:
 
     Args:
         settle_s: How long a change is held back, for earlier ones of its author may come.
-        entries_max: How many entries are remembered; a new one beyond that is left out until one of
-            them has expired.
+        entries_max: How many entries are remembered, up to three quarters of them of one author; a
+            new one beyond that is left out until one of them has expired.
         bytes_max: Of values held back; what comes beyond is left out for now.
 
     Attributes:
@@ -81,6 +83,7 @@ class Feed:
         self._entries_max = entries_max
         self._bytes_max = bytes_max
         self._latest: dict[Spot, Header] = {}
+        self._per_author: Counter[bytes] = Counter()
         self._expiries: list[tuple[int, Spot]] = []  # a heap; some are of earlier versions
         self._pending: list[_Pending] = []
         self._pending_bytes = 0
@@ -94,12 +97,17 @@ class Feed:
         """
         known = self._latest.get((header.author, header.slot))
         if known is None:
-            has_place = len(self._latest) < self._entries_max
+            has_place = self._has_place(header.author)
             self.is_crowded |= not has_place
             return has_place
         if known.version == header.version and known.expires < header.expires:
             self._remember(header)
         return known.version < header.version
+
+    def _has_place(self, author: bytes) -> bool:
+        share = self._entries_max // SHARES
+        reserved = share if self._per_author[author] >= share else 0
+        return len(self._latest) < self._entries_max - reserved
 
     def on_record(self, header: Header, value: bytes, *, now: float) -> bool:
         """A record that verifies, with its whole value; returns whether it is to be told."""
@@ -154,6 +162,9 @@ class Feed:
         gone: list[Change] = []
         while (expires := self.next_expiry()) is not None and expires <= wall:
             header = self._latest.pop(heapq.heappop(self._expiries)[1])
+            self._per_author[header.author] -= 1
+            if not self._per_author[header.author]:
+                del self._per_author[header.author]
             if not header.is_tombstone:
                 gone.append(_end(header))
         return gone
@@ -170,6 +181,7 @@ class Feed:
 
     def _remember(self, header: Header) -> None:
         spot = header.author, header.slot
+        self._per_author[header.author] += spot not in self._latest
         self._latest[spot] = header
         heapq.heappush(self._expiries, (header.expires, spot))
         if len(self._expiries) > 2 * len(self._latest) + STALE_MAX:

@@ -233,8 +233,8 @@ class RoutingTable:
         """
         near_depth = self._near_depth()
         for bucket in self._buckets[near_depth : self._near_from]:
-            for entry in bucket.entries.values():  # near now, and so to be checked sooner
-                self._look(entry, now)
+            for nearer in bucket.entries.values():  # than they seemed: to be checked sooner
+                self._look(nearer, now)
         self._near_from = near_depth
         due: list[tuple[float, _Entry]] = []
         while len(due) < limit and (entry := self._looks.take(now)) is not None:

@@ -1,6 +1,6 @@
 """The verbs as a client of a daemon's control API, over its Unix socket.
 
-    async with connected(Folder(path).socket_path) as daemon:
+    async with connected(folder / "control.sock") as daemon:
         receipt = await daemon.set("colour", b"blue")
 
 For programs and for the command line alike; the other implementation of `verbs.Verbs`, which says
@@ -26,6 +26,8 @@ from kademlia_node.daemon.folder import check_socket_path
 from kademlia_node.daemon.views import Json, OnView
 from kademlia_node.errors import NoDaemon, Refused
 from kademlia_node.node.announcing import Announcement
+
+__all__ = ["ControlClient", "Json", "NoDaemon", "Refused", "connected"]
 
 PART_BYTES: Final = 30_000  # of a request for many things; the last one of it may be 90 KB long
 PATIENT: Final = aiohttp.ClientTimeout(total=None)  # a million signatures take some minutes

@@ -33,8 +33,8 @@ class Watching(Life):
         written, as long as none is later than others by more than `watch_settle_s`. Of versions
         that follow each other quickly, or while we are not connected, earlier ones may be left out.
         An entry that is not renewed is told as expired some seconds after it has. Of a topic with
-        more than `watch_entries_max` entries so many are told of, and no others until one of these
-        has expired.
+        more than `watch_entries_max` entries so many are told of (of one author three quarters of
+        so many), and no others until one of these has expired.
 
         Args:
             topic: All entries of it are watched.

@@ -148,6 +148,21 @@ def test_an_entry_that_has_no_place_is_left_out_until_another_one_has_expired() 
     assert not changes.is_crowded
 
 
+def test_one_author_leaves_places_to_others() -> None:
+    changes = feed(entries_max=8)
+    for seq in range(1, 9):
+        changes.on_record(header(seq, slot=b"%d" % seq, expires=50), b"a", now=0.0)
+    assert len(changes.due(1.0)) == 6
+    assert changes.is_crowded
+    taken = [
+        changes.on_record(header(seq, author=BOB, slot=b"%d" % seq), b"b", now=1.0)
+        for seq in range(1, 4)
+    ]
+    assert taken == [True, True, False]
+    changes.expire(60.0)
+    assert changes.on_record(header(9, slot=b"9"), b"a", now=2.0)
+
+
 def test_one_value_larger_than_all_room_is_told_all_the_same() -> None:
     changes = feed(bytes_max=3)
     assert changes.on_record(header(1), b"12345", now=0.0)

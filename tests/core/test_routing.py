@@ -518,6 +518,18 @@ def test_a_contact_that_was_up_for_long_is_checked_seldom_unless_it_is_near() ->
         assert far in table.due_checks(up_s + pause_s, 9)
 
 
+def test_a_contact_that_has_become_near_is_checked_as_often_as_those() -> None:
+    settings = Settings(k=2, liveness_s=100.0, liveness_share=1.0, far_buckets=(4, 3))
+    far, near = sharing(0)[0], sharing(1)[:2]
+    table = table_of([far, *near], settings=settings)
+    for contact in (far, *near):
+        table.add(contact, now=800.0)
+    assert table.due_checks(800.0, 9) == []
+    assert far not in table.due_checks(900.0, 9)
+    table.remove(near[0].id)
+    assert far in table.due_checks(900.0, 9)
+
+
 @given(
     st.lists(
         st.tuples(st.sampled_from(["add", "strike", "look"]), st.integers(0, 7), st.floats(0, 90))
