@@ -90,12 +90,12 @@ class Network:
         command += ["--bootstrap", bootstrap] if bootstrap else []
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log)  # noqa: ASYNC220 - to be killed in any loop
-        assert process.stdout is not None
-        line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), START_TIMEOUT_S)
-        if not line:
-            raise click.ClickException((folder / "log").read_text().strip())
-        ready = json.loads(line)
-        client = await self.clients.enter_async_context(connected(Path(ready["control"])))
+        try:
+            ready = await _first_line(process, log=folder / "log")
+            client = await self.clients.enter_async_context(connected(Path(ready["control"])))
+        except BaseException:  # also when all of this is stopped
+            process.kill()
+            raise
         return Daemon(ready["id"], ready["invite"], folder, process, client)
 
     def kill(self, victims: Iterable[Daemon], *, tick: Tick) -> None:
@@ -104,6 +104,16 @@ class Network:
             victim.end(signal.SIGKILL)
             self.daemons.remove(victim)
             tick()
+
+
+async def _first_line(process: subprocess.Popen[bytes], *, log: Path) -> dict[str, str]:
+    """What a daemon says when it is ready."""
+    assert process.stdout is not None
+    line = await asyncio.wait_for(asyncio.to_thread(process.stdout.readline), START_TIMEOUT_S)
+    if not line:
+        raise click.ClickException(await asyncio.to_thread(log.read_text))
+    ready: dict[str, str] = json.loads(line)
+    return ready
 
 
 async def each(
@@ -245,7 +255,11 @@ def table(result: Result) -> Table:
 
 @asynccontextmanager
 async def running(*, keep: bool, seed: int, say: Console) -> AsyncIterator[Network]:
-    """A folder with a secret; afterwards, unless they are kept, no daemon and no folder."""
+    """A folder with a secret; afterwards, unless they are kept, no daemon and no folder.
+
+    That holds when we are stopped by SIGTERM, too.
+    """
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, sys.exit, 128 + signal.SIGTERM)
     rng = random.Random(seed)
     folder = Path(tempfile.mkdtemp(prefix="kad-"))
     secret = folder / "secret"

@@ -228,20 +228,6 @@ def test_a_content_outlives_a_holder_and_its_reader() -> None:
     assert 0 < told["pieces_fetched_after_it"] < told["pieces"]
 
 
-def test_the_file_index_finds_all_and_fetches_from_those_who_die_and_lie() -> None:
-    told = figures(
-        "index_demo", "--nodes=7", "--files=60", "--queries=20", "--film=2", "--brief", "--seed=3"
-    )
-    assert (told["files"], told["queries"]) == (60, 21)
-    assert told["shared_in_all"] > 60
-    assert (told["precision"], told["recall"]) == (1.0, 1.0)
-    assert (told["precision_after"], told["recall_after"]) == (1.0, 1.0)
-    assert told["queries_with_hits"] >= 20
-    assert told["hostile_files_shared"] == 3
-    assert told["film_hash_equal"]
-    assert told["film_pieces_false"] > 0
-
-
 # --- Chaos ----------------------------------------------------------------------------------------
 
 SHORT = ("--nodes=8", "--hours=0.02")

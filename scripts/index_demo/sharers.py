@@ -17,7 +17,7 @@ from typing import Any, Final
 import click
 
 from examples.file_index.ledger import open_ledger
-from kademlia_node import Network
+from kademlia_node import Network, read_secret
 from kademlia_node.core.invite import parse_invite
 from scripts._demo import COPIES, START_TIMEOUT_S
 
@@ -113,9 +113,7 @@ class Sharer:
 
 def network_of(secret: Path) -> Network:
     """The network in which all this happens."""
-    return Network.private(
-        bytes.fromhex(secret.read_text().strip()), name=NETWORK_NAME, copies=COPIES
-    )
+    return Network.private(read_secret(secret), name=NETWORK_NAME, copies=COPIES)
 
 
 @contextmanager
