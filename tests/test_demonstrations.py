@@ -1,6 +1,5 @@
 """The demonstrations, in small: what they show is so, and they clear up after themselves."""
 
-
 from __future__ import annotations
 
 import json
@@ -11,6 +10,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,10 +18,10 @@ ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.net  # starts processes
 
 
-def test_the_file_index_finds_all_and_fetches_from_those_who_die_and_lie() -> None:
-    short = ("--nodes=7", "--files=60", "--queries=20", "--film=2", "--brief", "--seed=3")
+def shown_by(module: str, *options: str) -> dict[str, Any]:
+    """The figures of a demonstration that went well."""
     ran = subprocess.run(
-        [sys.executable, "-m", "scripts.index_demo", *short, "--json"],
+        [sys.executable, "-m", f"scripts.{module}", *options, "--json"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -29,7 +29,18 @@ def test_the_file_index_finds_all_and_fetches_from_those_who_die_and_lie() -> No
         timeout=120,
     )
     assert ran.returncode == 0, ran.stderr
-    told = json.loads(ran.stdout)
+    figures: dict[str, Any] = json.loads(ran.stdout)
+    return figures
+
+
+def test_records_outlive_the_nodes_that_were_told_of_them() -> None:
+    told = shown_by("_demo", "--nodes=5", "--files=20")
+    assert (told["killed"], told["stored"], told["found"], told["lost"]) == (1, 20, 20, 0)
+
+
+def test_the_file_index_finds_all_and_fetches_from_those_who_die_and_lie() -> None:
+    short = ("--nodes=7", "--files=60", "--queries=20", "--film=2", "--brief", "--seed=3")
+    told = shown_by("index_demo", *short)
     assert (told["files"], told["queries"]) == (60, 21)
     assert told["shared_in_all"] > 60
     assert (told["precision"], told["recall"]) == (1.0, 1.0)
