@@ -64,7 +64,7 @@ class Settings:
     paths: int = 4  # disjoint shortlists (S/Kademlia, section 4.2)
     parallel: int = 2  # requests in flight per path; paths x parallel is the paper's alpha
     unproved_per_prefix: int = 2  # per lookup and /24 or /56: false contacts must not aim us
-    vouchers_for_retry: int = 2  # named by so many peers, a silent unproved contact is asked again
+    vouchers_for_retry: int = 2  # named by so many, one never heard from is tried again if lossy
     candidates_max: int = 1024  # of one lookup; each path may fill its share of it
     seed_from_sessions: bool = True  # everyone we have a session with may start a lookup
     reads: int = 3  # holders that must agree on the latest version of an entry
@@ -73,8 +73,9 @@ class Settings:
     # Exchange
     timeout_s: float = 2.5  # after this long at most a request has failed
     timeout_min_s: float = 0.5  # a busy machine is given this long, however near it is
-    sends_max: int = 3  # of one request to a peer we have a session with
-    sends_unproved_max: int = 2  # of one INIT to a contact we never heard from
+    sends_max: int = 3  # of one request where answers are lost
+    sends_few: int = 2  # where they are not; and of an INIT to a contact we never heard from
+    lossy_share: float = 0.02  # of recent answers that took a second sending: answers are lost
     rto_initial_s: float = 0.5  # repeat a first request after this long, before any RTT is known
     rto_min_s: float = 0.010  # below this, a busy event loop looks like a lost packet
     rtt_samples: int = 128  # recent round trips, of all peers, that stand in for an unknown peer
@@ -218,7 +219,7 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0 < self.renew_after_s * 1.1 < EXPIRY_DEFAULT_S:
             raise ValueError("renew_after_s leaves no time to renew before EXPIRY_DEFAULT_S")
-        if min(self.k, self.paths, self.parallel, self.reads, self.sends_max) < 1:
-            raise ValueError("k, paths, parallel, reads and sends_max are at least 1")
+        if min(self.k, self.paths, self.parallel, self.reads, self.sends_few) < 1:
+            raise ValueError("k, paths, parallel, reads and sends_few are at least 1")
         if self.republish not in get_args(Republish):
             raise ValueError(f"republish is one of {', '.join(get_args(Republish))}")

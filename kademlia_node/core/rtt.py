@@ -1,4 +1,4 @@
-"""How long an answer takes: one estimate per peer, and a prior for peers never asked.
+"""How long an answer takes, and how many are lost: what is known of each peer, and of all of them.
 
 Knows neither clocks nor requests. The caller measures, and doubles the timeout after each repeat
 (RFC 6298, 5.5). That the next request starts with the doubled one is our part, or a peer that has
@@ -17,13 +17,18 @@ BACKOFF_MAX = 64  # from 10 ms to more than half a second
 
 
 class RttHistory:
-    """The latest `size` round trips over all peers: what an unknown peer is likely to be like."""
+    """The latest `size` round trips over all peers: what an unknown peer is likely to be like.
 
-    __slots__ = ("_by_age", "_by_length")
+    And which of the latest answers came only to a request that had been sent again.
+    """
+
+    __slots__ = ("_by_age", "_by_length", "_repeats", "_were_repeated")
 
     def __init__(self, size: int) -> None:
         self._by_age: deque[float] = deque(maxlen=size)
         self._by_length: list[float] = []
+        self._were_repeated: deque[bool] = deque(maxlen=size)
+        self._repeats = 0
 
     def __len__(self) -> int:
         return len(self._by_age)
@@ -34,6 +39,21 @@ class RttHistory:
             del self._by_length[bisect_left(self._by_length, self._by_age[0])]
         self._by_age.append(rtt_s)
         insort(self._by_length, rtt_s)
+
+    def on_answer(self, *, was_repeated: bool) -> None:
+        """Note whether an answer took more than one sending; the oldest gives way."""
+        if len(self._were_repeated) == self._were_repeated.maxlen:
+            self._repeats -= self._were_repeated[0]
+        self._were_repeated.append(was_repeated)
+        self._repeats += was_repeated
+
+    def is_lossy(self, settings: Settings) -> bool:
+        """Whether so many answers took more than one sending that losses are to be made up for.
+
+        Also as long as too little is known.
+        """
+        count = len(self._were_repeated)
+        return count < settings.rtt_samples_min or self._repeats >= settings.lossy_share * count
 
     def quantile(self, q: float) -> float:
         """The smallest round trip that at least a share `q` (above 0, to 1) does not exceed."""
@@ -61,6 +81,15 @@ def initial_rto(history: RttHistory, settings: Settings) -> float:
     if len(history) < settings.rtt_samples_min:
         return settings.rto_initial_s
     return min(max(2 * history.quantile(0.9), settings.rto_min_s), settings.rto_initial_s)
+
+
+def usual_sends(history: RttHistory, settings: Settings) -> int:
+    """How often a request to a peer that has answered before is sent at most.
+
+    Who does not answer is dead more often than unheard. Where hardly anything is lost a third
+    sending finds nobody, and costs as long as the first two.
+    """
+    return settings.sends_max if history.is_lossy(settings) else settings.sends_few
 
 
 class RttEstimator:
@@ -108,6 +137,7 @@ class RttEstimator:
 
 def learn(peer: RttEstimator, history: RttHistory, took_s: float, *, sendings: int) -> None:
     """Note how long an answer took to a request that was sent so many times."""
+    history.on_answer(was_repeated=sendings > 1)
     if sendings > 1:  # nobody knows which one was answered (Karn)
         peer.on_repeated()
         return

@@ -102,6 +102,7 @@ class Dialer:
         transmit: Callable[[bytes, Address], None],
         on_failed: Callable[[Dial], None],
         redial: Callable[[Ask], None],
+        usual_sends: Callable[[], int],
     ) -> None:
         self._attempts = attempts
         self._settings = settings
@@ -109,6 +110,7 @@ class Dialer:
         self._transmit = transmit
         self._on_failed = on_failed
         self._redial = redial
+        self._usual_sends = usual_sends
         self._dials: dict[Address, Dial] = {}
         self._late: OrderedDict[bytes, Dial] = OrderedDict()  # by our session ID
         self._silent: OrderedDict[Contact, _Silence] = OrderedDict()  # the latest is the last
@@ -137,7 +139,7 @@ class Dialer:
             return False
         address = ask.contact.address
         settings = self._settings
-        sends = ask.sends or (settings.sends_max if ask.proved else settings.sends_unproved_max)
+        sends = ask.sends or (self._usual_sends() if ask.proved else settings.sends_few)
         attempt = Attempt(
             transmit=lambda: self._transmit(opening.packet, address),
             give_up=partial(self._give_up, address),
@@ -262,5 +264,10 @@ class Dialer:
 
 
 def patience(rto_s: float, *, sends: int, settings: Settings) -> float:
-    """Seconds until a request has failed: all its sendings with doubling waits, within bounds."""
-    return min(settings.timeout_s, max(settings.timeout_min_s, rto_s * ((1 << sends) - 1)))
+    """Seconds until a request has failed: its sendings with doubling waits, within bounds.
+
+    The last one is waited for no longer than the first: waits double to spare the path, and behind
+    it nothing more is to come.
+    """
+    waits = (1 << (sends - 1)) - 1
+    return min(settings.timeout_s, max(settings.timeout_min_s, rto_s * (waits + 1)))

@@ -20,7 +20,7 @@ from kademlia_node.core.identity import Capabilities, Identity
 from kademlia_node.core.limiter import KeyedLimiter
 from kademlia_node.core.message import Chunk, ErrorCode, Ping, Refused, Request, Response
 from kademlia_node.core.network import Network
-from kademlia_node.core.rtt import RttHistory, initial_rto, learn, soft_timeout
+from kademlia_node.core.rtt import RttHistory, initial_rto, learn, soft_timeout, usual_sends
 from kademlia_node.core.session import Session, SessionTable
 from kademlia_node.errors import ForgedPacket, MalformedMessage, NoAnswer, PeerRefused
 from kademlia_node.net.ask import Ask, Asker, Listener, OnDone, OnSlow
@@ -100,6 +100,7 @@ class Exchange:
             transmit=self._transmit,
             on_failed=self._on_dial_failed,
             redial=self._start,
+            usual_sends=lambda: usual_sends(self.rtts, self._settings),
         )
 
     def _make_introductions(self) -> Introductions:
@@ -212,7 +213,7 @@ class Exchange:
         """Send over an established session, and again until there is an answer."""
         ask.session = session
         rto_s = session.rtt.rto(self.rtts, self._settings)
-        sends = ask.sends or self._settings.sends_max
+        sends = ask.sends or usual_sends(self.rtts, self._settings)
         ask.attempt = Attempt(
             transmit=partial(self._send_data, ask),
             give_up=partial(self._on_ask_failed, ask),

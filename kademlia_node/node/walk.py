@@ -64,6 +64,7 @@ class Walk:
             k=self._k,
             radius=radius,
             region_max=state.settings.region_copies_factor * state.network.copies,
+            second_tries=state.exchange.rtts.is_lossy(state.settings),
         )
         self.trace = trace or Trace(target)
         self._started = state.loop.time()

@@ -60,6 +60,7 @@ def lookup_from(
     prefix_limits: bool = False,
     radius: int = 0,
     region_max: int = 0,
+    second_tries: bool = True,
 ) -> Lookup:
     return Lookup(
         TARGET,
@@ -70,6 +71,7 @@ def lookup_from(
         prefix_limits=prefix_limits,
         radius=radius,
         region_max=region_max,
+        second_tries=second_tries,
     )
 
 
@@ -398,6 +400,16 @@ def test_hearsay_that_two_vouch_for_is_asked_a_second_time_and_no_third() -> Non
     lookup.on_failure(RANKED[0])
     assert asked_by(lookup) == []
     assert lookup.state_of(RANKED[0]) is State.SILENT
+    assert lookup.done
+
+
+def test_where_nothing_is_lost_nobody_is_asked_a_second_time() -> None:
+    lookup = lookup_from(RANKED[7:9], second_tries=False)
+    while batch := [contact for contact in asked_by(lookup) if contact != RANKED[0]]:
+        for voucher in batch:
+            lookup.on_reply(voucher, [RANKED[0]])
+    lookup.on_failure(RANKED[0])
+    assert asked_by(lookup) == []
     assert lookup.done
 
 

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kademlia_node.core.rtt import RttEstimator, RttHistory, initial_rto, learn, soft_timeout
+from kademlia_node.core.rtt import (
+    RttEstimator,
+    RttHistory,
+    initial_rto,
+    learn,
+    soft_timeout,
+    usual_sends,
+)
 from kademlia_node.settings import Settings
 
 SETTINGS = Settings()
@@ -64,6 +71,22 @@ def test_after_a_repeat_the_next_request_waits_twice_as_long_until_one_is_sent_o
     for _ in range(50):
         learn(estimator, history, 0.1, sendings=2)
     assert estimator.rto(history, SETTINGS) == SETTINGS.timeout_s
+
+
+def test_answers_are_lost_as_long_as_too_little_is_known_and_where_many_take_repeats() -> None:
+    history = RttHistory(100)
+    for _ in range(SETTINGS.rtt_samples_min):
+        assert history.is_lossy(SETTINGS)
+        assert usual_sends(history, SETTINGS) == SETTINGS.sends_max
+        learn(RttEstimator(), history, 0.1, sendings=1)
+    assert not history.is_lossy(SETTINGS)
+    assert usual_sends(history, SETTINGS) == SETTINGS.sends_few
+    for sendings in [2, 3, *[1] * 98]:
+        assert history.is_lossy(SETTINGS) or sendings > 1
+        learn(RttEstimator(), history, 0.1, sendings=sendings)
+    assert history.is_lossy(SETTINGS)  # two of a hundred
+    learn(RttEstimator(), history, 0.1, sendings=1)
+    assert not history.is_lossy(SETTINGS)  # the first of them is forgotten
 
 
 def test_an_unknown_peer_is_taken_to_be_like_the_others() -> None:

@@ -34,7 +34,7 @@ from kademlia_node.core.packet import Type
 from kademlia_node.core.suite import STANDARD, Suite
 from kademlia_node.net.ask import Asker
 from kademlia_node.net.transport import Transport
-from kademlia_node.settings import AMPLIFICATION_MAX
+from kademlia_node.settings import AMPLIFICATION_MAX, Settings
 from kademlia_node.sim import NullSuite, SimNetwork
 from kademlia_node.sim.swarm import Swarm
 from tests.net.peers import NETWORK, SETTINGS, Peer, World, polite
@@ -175,7 +175,7 @@ async def test_calls_on_request_are_few_and_no_larger_than_thrice_the_request(ho
         await asyncio.sleep(WATCH_S)
     calls = [sent for sent in world.sent if sent.destination.host.startswith("66.66.66.")]
     asked = [sent for sent in world.sent if sent.source == attacker.address]
-    assert len(calls) <= SETTINGS.sends_unproved_max * accepted
+    assert len(calls) <= SETTINGS.sends_few * accepted
     assert 0 < accepted <= min(hosts, 8) * (1 + duration_s / SETTINGS.probe_host_s) + duration_s
     if hosts == 1:
         assert accepted <= 1 + duration_s / SETTINGS.probe_host_s
@@ -206,7 +206,9 @@ class Liar:
         return Contact(key, Address(self._host(number), self._port))
 
 
-async def lookups_through(liars: list[Peer], *, world: World) -> list[list[Address]]:
+async def lookups_through(
+    liars: list[Peer], *, world: World, is_lossy: bool = True
+) -> list[list[Address]]:
     """Whom a node called during each of a few lookups, the liars aside."""
     hints = [str(Invite(liar.identity.public_key, *liar.address)) for liar in liars]
     node = Node(
@@ -217,6 +219,7 @@ async def lookups_through(liars: list[Peer], *, world: World) -> list[list[Addre
         rng=Random(1),
         wall=world.sim.wall,
         suite=NullSuite(),
+        settings=Settings(lossy_share=0.0 if is_lossy else 1.0),
     )
     called = []
     async with node:
@@ -234,7 +237,7 @@ async def test_a_lookup_tries_one_unproved_contact_of_a_host() -> None:
     liar = await world.open(answers=Liar(lambda _: "66.66.66.66", seed=1).answers)
     for called in await lookups_through([liar], world=world):
         assert len(set(called)) == 1
-        assert len(called) <= SETTINGS.sends_unproved_max
+        assert len(called) <= SETTINGS.sends_few
 
 
 async def test_a_lookup_tries_two_unproved_contacts_of_a_prefix() -> None:
@@ -242,11 +245,12 @@ async def test_a_lookup_tries_two_unproved_contacts_of_a_prefix() -> None:
     liar = await world.open(answers=Liar(lambda n: f"66.66.66.{n + 1}", seed=1).answers)
     for called in await lookups_through([liar], world=world):
         assert len(set(called)) == 2
-        assert len(called) <= 2 * SETTINGS.sends_unproved_max
+        assert len(called) <= 2 * SETTINGS.sends_few
 
 
-async def test_liars_that_agree_gain_one_more_try_and_no_more() -> None:
-    """Hearsay that two peers vouch for is worth a second try of the same contact."""
+@pytest.mark.parametrize(("is_lossy", "tries"), [(True, 2), (False, 1)])
+async def test_liars_that_agree_gain_one_more_try_and_no_more(is_lossy: bool, tries: int) -> None:
+    """Where answers are lost, hearsay that two peers vouch for is worth a second try."""
     world = World()
     false = tuple(
         Contact(Random(n).randbytes(31) + b"\x01", Address("66.66.66.66", 1000 + n))
@@ -257,8 +261,8 @@ async def test_liars_that_agree_gain_one_more_try_and_no_more() -> None:
         return Nodes(false) if isinstance(request, FindNode) else polite(asker, request)
 
     liars = [await world.open(answers=answers) for _ in range(6)]
-    lookups = await lookups_through(liars, world=world)
-    assert max(map(len, lookups)) == 2 * SETTINGS.sends_unproved_max
+    lookups = await lookups_through(liars, world=world, is_lossy=is_lossy)
+    assert max(map(len, lookups)) == tries * SETTINGS.sends_few
     tried = [len(set(called)) for called in lookups]
     assert tried[0] == max(tried) == 1
     assert min(tried) == 0  # all that were silent twice are left alone

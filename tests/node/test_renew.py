@@ -379,7 +379,7 @@ async def test_who_learns_afterwards_of_a_tombstone_that_lives_longer_renews_soo
         cut = here.sim.partition([late.address])
         await late.withdraw("colour")
         cut.heal()
-        here.sim.slow[late.address] = 1.0
+        here.sim.slow[late.address] = 0.3
         receipt = await writer.set("colour", b"red", acks=1)
         assert late.public_key not in {one.public_key for one in receipt.replicas}
         (published,) = await publications(writer)

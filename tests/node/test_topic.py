@@ -222,8 +222,8 @@ async def test_entries_come_before_the_walk_has_ended() -> None:
         started = clock()
         came = [clock() - started async for _ in reader.find("cars")]
         assert len(came) == 200
-        assert came[-1] < 1.0
-        assert clock() - started > 2.0
+        assert came[-1] < 0.5
+        assert clock() - started > came[-1] + 0.5  # only then the silent one was given up
 
 
 async def test_a_reader_that_leaves_early_leaves_nothing_running() -> None:
@@ -287,7 +287,7 @@ async def test_a_value_that_came_before_another_entry_names_it_is_not_fetched_ag
         first.answer = second.answer = asked
         reader = await here.start(server=False)
         slow = second.address
-        here.sim.latency = lambda source, target: 0.8 if slow in {source, target} else 0.02
+        here.sim.latency = lambda source, target: 0.4 if slow in {source, target} else 0.02
         assert await read(reader) == values_of(records)
         assert max(asked.values()) == 1
 
@@ -303,7 +303,7 @@ async def test_a_long_value_that_we_hold_ourselves_is_not_fetched() -> None:
         assert not puppet.answer
 
 
-@pytest.mark.parametrize("delay_s", [0.02, 0.8])
+@pytest.mark.parametrize("delay_s", [0.02, 0.4])
 async def test_a_long_value_comes_from_the_other_who_has_its_page_when_one_falls_silent(
     delay_s: float,
 ) -> None:
