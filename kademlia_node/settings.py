@@ -129,8 +129,13 @@ class Settings:
     sessions_max: int = 4096  # about 8 KB each
     sessions_per_prefix_max: int = 64  # one subnet cannot push the others out
     half_open_max: int = 1024  # answered INITs whose sender has not yet shown its address
-    session_idle_s: float = 15 * 60.0  # no longer than most firewalls remember a flow
-    session_rekey_s: float = 3600.0  # a stolen session key opens an hour's packets at most
+    session_idle_s: float = 15 * 60.0  # a client's: no longer than most firewalls remember a flow
+    session_keep_s: float = (
+        75 * 60.0
+    )  # a server's: until its next ping, for handshakes are dear
+    session_rekey_s: float = 3600.0  # a stolen session key opens an hour's packets,
+    session_rekey_packets: int = 64  # or so many sent
+    session_age_max_s: float = 86_400.0  # within this time, at most
     init_timestamps_max: int = 65536  # last INIT time of each key, against replays
     cookie_epoch_s: float = 60.0  # two epochs are valid
     handshakes_per_s: float = 500.0  # INITs from unvalidated sources that get a Diffie-Hellman

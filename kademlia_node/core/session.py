@@ -81,6 +81,11 @@ class Session:
         header = packet.data_header(self.remote_sid, counter)
         return counter, header + self._sender.seal(counter, payload, header)
 
+    def is_worn(self, *, now: float, settings: Settings) -> bool:
+        """Whether it is time for a successor: a stolen key shall not open everything."""
+        age_s, is_busy = now - self.born, self._counter > settings.session_rekey_packets
+        return age_s > (settings.session_rekey_s if is_busy else settings.session_age_max_s)
+
     def open(self, data: packet.Data, *, now: float) -> bytes:
         """The payload of a DATA packet that is authentic and new.
 
@@ -154,9 +159,10 @@ class SessionTable:
         """The session to use towards a contact, if there is a confirmed one."""
         return self._sending.get((contact.public_key, contact.address))
 
-    def servers(self) -> list[Contact]:
-        """The servers among the peers that we can send to without a handshake."""
-        return [s.peer for s in self._sending.values() if s.capabilities.server]
+    def servers(self, *, since: float) -> list[Contact]:
+        """Those heard since then of the servers that we can send to without a handshake."""
+        sessions = self._sending.values()
+        return [s.peer for s in sessions if s.capabilities.server and s.heard >= since]
 
     def clear(self) -> None:
         """Forget everyone; whoever still uses a session of ours is told by a RESET."""
@@ -199,12 +205,14 @@ class SessionTable:
     def sweep(self, *, now: float) -> list[Session]:
         """Drop what was idle too long, what its successor serves, and what was never confirmed."""
         idle_since = now - self._settings.session_idle_s
+        kept_since = now - self._settings.session_keep_s
         unconfirmed_since = now - 2 * self._settings.timeout_s
         superseded = [old for old in self._superseded.values() if old.heard < unconfirmed_since]
         for session in superseded:
             self.drop(session)
+        idle = takewhile(lambda session: session.heard < idle_since, self._by_sid.values())
         gone = [
-            *takewhile(lambda session: session.heard < idle_since, self._by_sid.values()),
+            *(one for one in idle if not one.capabilities.server or one.heard < kept_since),
             *takewhile(lambda session: session.born < unconfirmed_since, self._half_open.values()),
         ]
         for session in gone:

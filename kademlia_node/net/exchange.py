@@ -188,7 +188,7 @@ class Exchange:
         session = self.sessions.sending(ask.contact)
         if session is not None:
             self._begin(ask, session, now=now)
-            if now - session.born > self._settings.session_rekey_s:
+            if session.is_worn(now=now, settings=self._settings):
                 self._rekey(session, now=now)
             return
         called = self._dialer.dial(

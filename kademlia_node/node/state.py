@@ -143,7 +143,8 @@ class NodeState:
         goal, k = point(target), self.settings.k
         known = {contact.point ^ goal: contact for contact in self.table.closest(target, k)}
         if self.settings.seed_from_sessions:
-            for contact in self.exchange.sessions.servers():
+            lately = self.loop.time() - self.settings.session_idle_s
+            for contact in self.exchange.sessions.servers(since=lately):
                 known.setdefault(contact.point ^ goal, contact)
         if not known:
             return self.table.closest(target, k, include_struck=True)

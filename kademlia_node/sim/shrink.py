@@ -67,7 +67,10 @@ TINY: Final[Mapping[str, tuple[Any, ...]]] = {
     "sessions_max": (40, 48),
     "half_open_max": (2, 4),  # those pushed out learn it by a RESET and call again
     "session_idle_s": (20.0, 60.0),
+    "session_keep_s": (20.0, 60.0),
     "session_rekey_s": (10.0, 60.0),
+    "session_rekey_packets": (0, 4),
+    "session_age_max_s": (60.0,),
     "init_timestamps_max": (2, 8),
     "cookie_epoch_s": (2.0, 10.0),  # two epochs: a cookie outlives the round trip it is made for
     "handshakes_per_s": (4.0, 8.0),  # of eight who join at once, each gets in by a second knock

@@ -341,7 +341,8 @@ def test_servers_are_the_reachable_ones_that_serve() -> None:
     half_open = session(3, server=True, initiated=False)
     for one in (server, client, half_open):
         sessions.add(one)
-    assert sessions.servers() == [server.peer]
+    assert sessions.servers(since=0.0) == [server.peer]
+    assert sessions.servers(since=0.1) == []
 
 
 def test_the_idle_and_the_never_confirmed_are_swept() -> None:
@@ -358,6 +359,32 @@ def test_the_idle_and_the_never_confirmed_are_swept() -> None:
     assert sessions.sweep(now=idle_s) == []
     assert sessions.sweep(now=idle_s + 0.1) == [silent]
     assert held(sessions, [silent, heard, half_open]) == [1]
+
+
+def test_servers_are_kept_longer_than_clients() -> None:
+    settings = Settings()
+    sessions = table()
+    server, client = session(1, server=True), session(2)
+    for one in (server, client):
+        sessions.add(one)
+    assert sessions.sweep(now=settings.session_idle_s + 0.1) == [client]
+    assert sessions.sweep(now=settings.session_keep_s) == []
+    assert sessions.sweep(now=settings.session_keep_s + 0.1) == [server]
+
+
+def test_a_session_is_worn_after_an_hour_of_use_or_a_day() -> None:
+    settings = Settings(session_rekey_s=100.0, session_rekey_packets=3, session_age_max_s=900.0)
+    seldom, often = session(1), session(2)
+    for _ in range(4):
+        often.seal(b"")
+    for _ in range(3):
+        seldom.seal(b"")
+    worn = [
+        (now, one.is_worn(now=now, settings=settings))
+        for one in (often, seldom)
+        for now in (100.0, 100.1, 900.0, 900.1)
+    ]
+    assert [is_worn for _, is_worn in worn] == [False, True, True, True, False, False, False, True]
 
 
 @given(st.lists(st.tuples(st.integers(0, 11), st.sampled_from(["add", "touch", "drop"]))))

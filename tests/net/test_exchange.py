@@ -143,7 +143,7 @@ async def test_both_calling_at_once_agree_on_one_session() -> None:
 
 async def test_an_old_session_is_replaced_in_the_background() -> None:
     world = World()
-    alice, bob = await acquainted(world, session_rekey_s=100.0)
+    alice, bob = await acquainted(world, session_age_max_s=100.0)
     old = session_of(alice, bob)
     await asyncio.sleep(101.0)
     started = now()
@@ -378,7 +378,7 @@ async def test_a_session_on_which_the_peer_was_heard_meanwhile_is_kept() -> None
 
 async def test_sweeping_forgets_idle_sessions() -> None:
     world = World()
-    alice, bob = await acquainted(world, session_idle_s=100.0)
+    alice, bob = await acquainted(world, session_keep_s=100.0, session_idle_s=50.0)
     await asyncio.sleep(90.0)
     alice.exchange.sweep()
     assert len(alice.exchange.sessions) == 1
