@@ -65,9 +65,9 @@ async def test_a_storer_that_fetches_for_ever_does_not_stop_the_chores() -> None
         puppets = await here.grow_puppets(3)
         writer = await here.start(server=False)
         await writer.set("colour", LONG)
-        await writer.set("other", b"x")
+        await writer.set("other", b"x", ttl_s=4 * 3600)
         drips(puppets[0], writer, lambda _: 0)
-        await asyncio.sleep(3 * DAY)
+        await asyncio.sleep(9 * 3600)  # without a renewal it would be gone
         assert await (await here.start(server=False)).get("other") == b"x"
         for name, (_, age_s) in (await writer.status()).chores.items():
             assert age_s is not None, name
