@@ -130,9 +130,7 @@ class Settings:
     sessions_per_prefix_max: int = 64  # one subnet cannot push the others out
     half_open_max: int = 1024  # answered INITs whose sender has not yet shown its address
     session_idle_s: float = 15 * 60.0  # a client's: no longer than most firewalls remember a flow
-    session_keep_s: float = (
-        75 * 60.0
-    )  # a server's: until its next ping, for handshakes are dear
+    session_keep_s: float = 75 * 60.0  # a server's: until its next ping, for handshakes are dear
     session_rekey_s: float = 3600.0  # a stolen session key opens an hour's packets,
     session_rekey_packets: int = 64  # or so many sent
     session_age_max_s: float = 86_400.0  # within this time, at most

@@ -14,7 +14,7 @@ from kademlia_node.node.node import Node
 from kademlia_node.node.offer import LOOKS_MAX
 from kademlia_node.node.receipt import Receipt
 from kademlia_node.settings import VALUE_BYTES_MAX, Settings
-from tests.node.network import DAY, Neighbourhood, Puppet, commons_entry, contact_of
+from tests.node.network import Neighbourhood, Puppet, commons_entry, contact_of
 
 LONG = Random(9).randbytes(VALUE_BYTES_MAX)
 DRIP_S = 2.0  # less than offer_silence_s
