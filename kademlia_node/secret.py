@@ -28,7 +28,7 @@ def read_secret(path: Path) -> bytes:
     """
     text = read_private(path)
     if text is None:
-        raise SetupError(f"no {path}: make one with  openssl rand -hex 32 > {path}")
+        raise SetupError(f"no {path}: make one with  (umask 077; openssl rand -hex 32 > {path})")
     try:
         return parse_secret(text.strip())
     except ValueError as error:

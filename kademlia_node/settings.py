@@ -66,7 +66,7 @@ class Settings:
     unproved_per_prefix: int = 2  # per lookup and /24 or /56: false contacts must not aim us
     vouchers_for_retry: int = 2  # named by so many, one never heard from is tried again if lossy
     candidates_max: int = 1024  # of one lookup; each path may fill its share of it
-    seed_from_sessions: bool = True  # everyone we have a session with may start a lookup
+    seed_from_sessions: bool = True  # servers heard within session_idle_s may start it
     reads: int = 3  # holders that must agree on the latest version of an entry
     walk_max_s: float = 20.0  # liars can make a walk longer, but not longer than this
 
@@ -131,9 +131,9 @@ class Settings:
     half_open_max: int = 1024  # answered INITs whose sender has not yet shown its address
     session_idle_s: float = 15 * 60.0  # a client's: no longer than most firewalls remember a flow
     session_keep_s: float = 75 * 60.0  # a server's: until its next ping, for handshakes are dear
-    session_rekey_s: float = 3600.0  # a stolen session key opens an hour's packets,
-    session_rekey_packets: int = 64  # or so many sent
-    session_age_max_s: float = 86_400.0  # within this time, at most
+    session_rekey_s: float = 3600.0  # a busy one is renewed: a stolen key shall not open everything
+    session_rekey_packets: int = 64  # more than so many sent on it make it busy
+    session_age_max_s: float = 86_400.0  # older than this, any session is renewed
     init_timestamps_max: int = 65536  # last INIT time of each key, against replays
     cookie_epoch_s: float = 60.0  # two epochs are valid
     handshakes_per_s: float = 500.0  # INITs from unvalidated sources that get a Diffie-Hellman

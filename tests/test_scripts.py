@@ -209,7 +209,8 @@ def test_who_watches_is_told_of_every_change() -> None:
     assert (told["changes"], told["missed"], told["out_of_order"]) == (30, 0, 0)
     assert 0.2 < told["p50_s"] < 1.0
     assert told["p50_s"] <= told["p90_s"] <= told["p99_s"] <= told["max_s"] < 60
-    assert (told["restarted_lacks"], told["restarts"]) == (0, 5)
+    assert told["restarted_lacks"] == 0
+    assert told["restarts"] >= 5
     assert told["departures"] > 3
     assert told["reads"] >= 1
     assert 5 <= told["write_datagrams"] < 100

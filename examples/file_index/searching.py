@@ -22,7 +22,7 @@ from kademlia_node import Key, Node, NotAgreed, NotFound, StepOutcome
 
 AUTHORS_MAX: Final = 1024  # who wait to be looked for; reading waits while there are more
 LOOKS_AT_ONCE: Final = 8
-LOOKS_MAX: Final = 3  # for one beacon, while some are silent: the machine may be busy
+PAUSES_S: Final = (0.0, 0.5, 1.5)  # before looks for one beacon, while some who may know are silent
 FILES_MAX: Final = 100_000  # told apart in one search, and so also the authors it remembers
 
 File = tuple[bytes, bytes, Key]
@@ -155,7 +155,8 @@ class Search:
 
     async def _is_there(self, author: bytes) -> bool:
         """Whether its beacon is lit. That nobody says so counts only if nobody was silent."""
-        for _ in range(LOOKS_MAX):
+        for pause_s in PAUSES_S:
+            await asyncio.sleep(pause_s)
             try:
                 await self._node.get(BEACON, author=author)
             except NotAgreed:

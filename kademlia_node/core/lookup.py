@@ -13,12 +13,13 @@ cost d lookups. Here they share one end. A candidate is *wanted* if it is
 - among the `parallel` closest of its own path: the path's front, or
 - within `radius` of the target and among the `region_max` closest (who is responsible for a key),
 
-those that are slow or silent not counted. The first rule gives the result of the paper's plain
-lookup at its price: k queries and a few for the hops. Alone it could be starved. Colluders who name
-each other can be the k closest *heard of* long before an honest path has come near the target, and
-that path would stop. The second rule lets every path walk on, on its own evidence, until its front
-has answered. Once it is near, live colluders lose by the first rule, too: their IDs are random, and
-honest nodes are closer. Invented ones hold a place among the k closest only until they are slow.
+those that are slow or silent not counted; but the end waits for slow ones that are as near. The
+first rule gives the result of the paper's plain lookup at its price: k queries and a few for the
+hops. Alone it could be starved. Colluders who name each other can be the k closest *heard of* long
+before an honest path has come near the target, and that path would stop. The second rule lets every
+path walk on, on its own evidence, until its front has answered. Once it is near, live colluders
+lose by the first rule, too: their IDs are random, and honest nodes are closer. Invented ones hold a
+place among the k closest only until they are slow.
 
 **Limits**, since we knock wherever a stranger says. Hearsay at one IP is tried once, in one prefix
 a few times. A path holds its share of `candidates_max`: no lookup asks more nodes than that. An

@@ -225,11 +225,12 @@ class RoutingTable:
     # --- What the chores need -----------------------------------------------------------------
 
     def due_checks(self, now: float, limit: int) -> list[Contact]:
-        """At most `limit` contacts worth a ping, the longest overdue first.
+        """At most `limit` contacts worth a ping, about in the order in which they became so.
 
         Those are struck ones whose back-off has ended, and contacts that nothing was heard of for
         `liveness_s`; or, beyond those nearest to us, for `liveness_share` of the time they were up
-        before, if that is longer. A contact stays due until it is added or struck.
+        before, if that is longer, up to `liveness_max_s`. A contact stays due until it is added or
+        struck.
         """
         near_depth = self._near_depth()
         for bucket in self._buckets[near_depth : self._near_from]:
@@ -254,9 +255,10 @@ class RoutingTable:
         entry.look = self._looks.at(at, entry)
 
     def _check_at(self, entry: _Entry, *, is_near: bool) -> float:
-        """Who should hold what rests on the nearest: the death of one of these is to be seen soon.
+        """When a contact is worth a ping.
 
-        So is one of whom nothing is known but that it was heard once.
+        The nearest decide who should hold what, so the death of one of these is to be seen soon. So
+        is one of whom nothing is known but that it was heard once.
         """
         if entry.retry_at > entry.heard:
             return entry.retry_at

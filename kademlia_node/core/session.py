@@ -203,7 +203,10 @@ class SessionTable:
             del self._sending[_peer(session.peer)]
 
     def sweep(self, *, now: float) -> list[Session]:
-        """Drop what was idle too long, what its successor serves, and what was never confirmed."""
+        """Drop what was idle too long, what its successor serves, what was never confirmed.
+
+        Returns what was dropped.
+        """
         idle_since = now - self._settings.session_idle_s
         kept_since = now - self._settings.session_keep_s
         unconfirmed_since = now - 2 * self._settings.timeout_s

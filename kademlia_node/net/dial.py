@@ -269,5 +269,4 @@ def patience(rto_s: float, *, sends: int, settings: Settings) -> float:
     The last one is waited for no longer than the first: waits double to spare the path, and behind
     it nothing more is to come.
     """
-    waits = (1 << (sends - 1)) - 1
-    return min(settings.timeout_s, max(settings.timeout_min_s, rto_s * (waits + 1)))
+    return min(settings.timeout_s, max(settings.timeout_min_s, rto_s * (1 << (sends - 1))))

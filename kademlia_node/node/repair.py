@@ -4,8 +4,9 @@ In place of the paper's hourly republication (section 2.3), whose cost follows w
 one's follows what has changed. Now and then one of our neighbours is asked for its digests of our
 region; where they differ from ours, we pull what we should hold and do not. So the copies come back
 after holders were lost, and a newcomer gets what it is responsible for, with nobody pushing. Rounds
-follow each other quickly until each neighbour was asked, when we have just started or a neighbour
-has gone: what was not ours before may be now. A newcomer is asked soon, too.
+follow each other quickly until each neighbour was asked, when we have just started, when somebody
+in our region was silent or it has widened: what was not ours before may be now. A newcomer is asked
+soon, too.
 
 Refuses to know how a key is copied (`copying`) and when chores run. Driven by `repair`, a chore; a
 round goes on behind it, so that a slow neighbour holds up no other chore.
@@ -29,7 +30,7 @@ from kademlia_node.node.state import NodeState
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import ID_BITS
 
-NEAREST = 2  # times copies: who shares most keys with us; those in between may miss some
+NEAREST = 2  # times copies: who shares most keys with us
 ROUNDS_MAX = 16  # that follow each other quickly, with one neighbour that always has more
 DIGIT_BITS = 4
 KEYS_PER_STEP = 64  # judged between two looks at the event loop
