@@ -320,8 +320,7 @@ class Lookup:
     def _give_chance(self, candidate: _Candidate) -> None:
         """Whether a SILENT candidate can be asked again: elsewhere, or once more where it was.
 
-        Hearsay that several responders vouch for is worth a second try where packets are lost: two
-        lost ones must not cost us one of the k closest.
+        That is worth it where packets are lost, for hearsay that several responders vouch for.
         """
         times = [candidate.asked.count(contact) for contact in candidate.addresses]
         candidate.turn = times.index(min(times))
