@@ -224,5 +224,7 @@ class Settings:
             raise ValueError("renew_after_s leaves no time to renew before EXPIRY_DEFAULT_S")
         if min(self.k, self.paths, self.parallel, self.reads, self.sends_few) < 1:
             raise ValueError("k, paths, parallel, reads and sends_few are at least 1")
+        if self.sends_max < self.sends_few:
+            raise ValueError("sends_max is at least sends_few")
         if self.republish not in get_args(Republish):
             raise ValueError(f"republish is one of {', '.join(get_args(Republish))}")

@@ -56,9 +56,12 @@ class Daemon:
     client: ControlClient
 
     def end(self, how: signal.Signals) -> None:
-        """Send a signal and wait until the process is gone."""
+        """Send a signal and wait until the process is gone; kill one that does not go."""
         self.process.send_signal(how)
-        self.process.wait(timeout=START_TIMEOUT_S)
+        try:
+            self.process.wait(timeout=START_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            _kill(self.process)
 
 
 @dataclass(slots=True)
@@ -94,7 +97,7 @@ class Network:
             ready = await _first_line(process, log=folder / "log")
             client = await self.clients.enter_async_context(connected(Path(ready["control"])))
         except BaseException:  # also when all of this is stopped
-            process.kill()
+            _kill(process)
             raise
         return Daemon(ready["id"], ready["invite"], folder, process, client)
 
@@ -104,6 +107,11 @@ class Network:
             victim.end(signal.SIGKILL)
             self.daemons.remove(victim)
             tick()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 async def _first_line(process: subprocess.Popen[bytes], *, log: Path) -> dict[str, str]:
@@ -270,12 +278,14 @@ async def running(*, keep: bool, seed: int, say: Console) -> AsyncIterator[Netwo
         try:
             yield network
         finally:
-            if keep:
+            if keep and network.daemons:
                 say.print(f"kept: {len(network.daemons)} daemons; for one of them, try")
                 say.print(f"  kademlia-node status --folder {network.daemons[-1].folder}")
                 pids = " ".join(str(daemon.process.pid) for daemon in network.daemons)
                 say.print(f"stop them with:  kill {pids}; rm -r {folder}", soft_wrap=True)
             else:
+                for daemon in network.daemons:
+                    daemon.process.terminate()
                 for daemon in network.daemons:
                     daemon.end(signal.SIGTERM)
                 shutil.rmtree(folder)

@@ -70,7 +70,8 @@ class Feed:
     Args:
         settle_s: How long a change is held back, for earlier ones of its author may come.
         entries_max: How many entries are remembered, up to three quarters of them of one author; a
-            new one beyond that is left out until one of them has expired.
+            new one beyond that is left out until one of them has expired. That share is for the
+            careless: whoever is hostile has many keys.
         bytes_max: Of values held back; what comes beyond is left out for now.
 
     Attributes:

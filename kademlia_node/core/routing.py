@@ -92,6 +92,8 @@ class RoutingTable:
             return False
         if known.strikes:
             known.since = now
+        if known.retry_at > now:  # no longer so late
+            self._look(known, now + self._settings.liveness_s)
         known.heard = known.retry_at = now
         known.strikes = 0
         return True

@@ -202,13 +202,15 @@ class SessionTable:
         if self._sending.get(_peer(session.peer)) is session:
             del self._sending[_peer(session.peer)]
 
-    def sweep(self, *, now: float) -> list[Session]:
+    def sweep(self, *, now: float, keep_servers: bool) -> list[Session]:
         """Drop what was idle too long, what its successor serves, what was never confirmed.
 
-        Returns what was dropped.
+        `keep_servers`: longer than others, as they keep us if we are a server. Returns what was
+        dropped.
         """
-        idle_since = now - self._settings.session_idle_s
-        kept_since = now - self._settings.session_keep_s
+        settings = self._settings
+        idle_since = now - settings.session_idle_s
+        kept_since = now - settings.session_keep_s if keep_servers else idle_since
         unconfirmed_since = now - 2 * self._settings.timeout_s
         superseded = [old for old in self._superseded.values() if old.heard < unconfirmed_since]
         for session in superseded:

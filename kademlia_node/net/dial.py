@@ -138,8 +138,7 @@ class Dialer:
         except ForgedPacket:  # a public key that no honest node has
             return False
         address = ask.contact.address
-        settings = self._settings
-        sends = ask.sends or (self._usual_sends() if ask.proved else settings.sends_few)
+        sends = self._sends_of(ask)
         attempt = Attempt(
             transmit=lambda: self._transmit(opening.packet, address),
             give_up=partial(self._give_up, address),
@@ -147,7 +146,7 @@ class Dialer:
             sends=sends,
             rto_s=rto_s,
             slow_s=slow_s,
-            timeout_s=patience(rto_s, sends=sends, settings=settings),
+            timeout_s=patience(rto_s, sends=sends, settings=self._settings),
         )
         self._dials[address] = Dial(
             ask.contact, opening, rides, [ask], attempt, patience_s=attempt.timeout_s
@@ -201,7 +200,20 @@ class Dialer:
             sometimes(Rare.DIAL_CROWDED)
             return False
         waiting.append(ask)
+        if waiting is dial.asks:
+            self._lengthen(dial, sends=self._sends_of(ask))
         return True
+
+    def _sends_of(self, ask: Ask) -> int:
+        return ask.sends or (self._usual_sends() if ask.proved else self._settings.sends_few)
+
+    def _lengthen(self, dial: Dial, *, sends: int) -> None:
+        """Send it as often as the most important of those who wait asks for."""
+        if sends > dial.attempt.sends:
+            dial.attempt.sends = sends
+            before_s = dial.patience_s
+            dial.patience_s = patience(dial.attempt.rto_s, sends=sends, settings=self._settings)
+            dial.attempt.timeout_s += dial.patience_s - before_s
 
     def _may_call(self, ask: Ask, *, now: float) -> bool:
         contact, silence = ask.contact, self._silent.get(ask.contact)

@@ -1,8 +1,7 @@
 """Requests out, answers back: everything between a socket and a node that thinks in messages.
 
-The exchange owns sessions, handshakes and repeats, so that whoever stops waiting for one answer
-does no harm to the others. It does not know what a request means: it hands it to its `Listener`
-with a `reply` to call, now or later. A datagram is handled whole, at one instant of the clock.
+The exchange owns sessions, handshakes and repeats: whoever stops waiting for one answer harms no
+other. What a request means is up to its `Listener`, who gets it with a `reply` to call, any time.
 """
 
 from __future__ import annotations
@@ -349,11 +348,12 @@ class Exchange:
             return self._refuse("unasked_resp")
         dial, opened = completed
         session = opened.session
+        took_s = now - dial.attempt.started
         if dial.late:  # at most so far away: else it would be late the next time, too
             sometimes(Rare.ANSWERED_LATE)
-            session.rtt.on_sample(now - dial.attempt.started)
+            session.rtt.on_sample(took_s)
+            self.rtts.on_answer(was_repeated=True)
         elif not dial.cookies:  # else it took two round trips
-            took_s = now - dial.attempt.started
             learn(session.rtt, self.rtts, took_s, sendings=dial.attempt.sent)
         self.sessions.add(session)
         self._tell_alive(session)
@@ -395,6 +395,6 @@ class Exchange:
     def sweep(self) -> None:
         """Forget what is old in sessions, answers and calls; to be called every minute or so."""
         now = self._loop.time()
-        self.sessions.sweep(now=now)
+        self.sessions.sweep(now=now, keep_servers=self.capabilities.server)
         self._callers.sweep(now=now)
         self._dialer.sweep(now=now)

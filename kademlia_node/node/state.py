@@ -132,19 +132,22 @@ class NodeState:
         )
 
     def is_proved(self, contact: Contact) -> bool:
-        """Whether this contact has answered us at this very address."""
-        return (
-            self.exchange.sessions.sending(contact) is not None
-            or self.table.get(contact.id) == contact
-        )
+        """Whether this contact has answered us at this very address, and not too long ago."""
+        session = self.exchange.sessions.sending(contact)
+        if session is not None and session.heard >= self._lately:
+            return True
+        return self.table.get(contact.id) == contact
+
+    @property
+    def _lately(self) -> float:
+        return self.loop.time() - self.settings.session_idle_s
 
     def seeds(self, target: bytes) -> list[Contact]:
-        """Where a walk starts: the nearest contacts of the table, and of the open sessions."""
+        """Where a walk starts: the nearest of the table, and of servers lately heard."""
         goal, k = point(target), self.settings.k
         known = {contact.point ^ goal: contact for contact in self.table.closest(target, k)}
         if self.settings.seed_from_sessions:
-            lately = self.loop.time() - self.settings.session_idle_s
-            for contact in self.exchange.sessions.servers(since=lately):
+            for contact in self.exchange.sessions.servers(since=self._lately):
                 known.setdefault(contact.point ^ goal, contact)
         if not known:
             return self.table.closest(target, k, include_struck=True)

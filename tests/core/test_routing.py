@@ -593,6 +593,14 @@ def test_a_struck_contact_is_checked_when_its_back_off_ends() -> None:
     assert list(table) == [POOL[1]]
 
 
+def test_whoever_was_to_be_checked_late_and_is_heard_is_checked_as_usual() -> None:
+    table = table_of([], settings=Settings(liveness_s=100.0))
+    table.restore(POOL[0], since=0.0, heard=0.0, check_at=1700.0)
+    table.add(POOL[0], now=1.0)
+    assert table.due_checks(100.9, 9) == []
+    assert table.due_checks(101.0, 9) == [POOL[0]]
+
+
 def test_checks_back_off_while_the_uplink_is_down() -> None:
     table = table_of(POOL[:1], settings=Settings(liveness_s=100.0, strike_backoff_s=15.0))
     table.strike(POOL[0].id, now=100.0)

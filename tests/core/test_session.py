@@ -353,11 +353,11 @@ def test_the_idle_and_the_never_confirmed_are_swept() -> None:
     half_open = session(3, initiated=False)
     for one in (silent, heard, half_open):
         sessions.add(one)
-    assert sessions.sweep(now=unconfirmed_s) == []
-    assert sessions.sweep(now=unconfirmed_s + 0.1) == [half_open]
+    assert sessions.sweep(now=unconfirmed_s, keep_servers=True) == []
+    assert sessions.sweep(now=unconfirmed_s + 0.1, keep_servers=True) == [half_open]
     heard.open(datagram(0), now=100.0)
-    assert sessions.sweep(now=idle_s) == []
-    assert sessions.sweep(now=idle_s + 0.1) == [silent]
+    assert sessions.sweep(now=idle_s, keep_servers=True) == []
+    assert sessions.sweep(now=idle_s + 0.1, keep_servers=True) == [silent]
     assert held(sessions, [silent, heard, half_open]) == [1]
 
 
@@ -367,9 +367,17 @@ def test_servers_are_kept_longer_than_clients() -> None:
     server, client = session(1, server=True), session(2)
     for one in (server, client):
         sessions.add(one)
-    assert sessions.sweep(now=settings.session_idle_s + 0.1) == [client]
-    assert sessions.sweep(now=settings.session_keep_s) == []
-    assert sessions.sweep(now=settings.session_keep_s + 0.1) == [server]
+    assert sessions.sweep(now=settings.session_idle_s + 0.1, keep_servers=True) == [client]
+    assert sessions.sweep(now=settings.session_keep_s, keep_servers=True) == []
+    assert sessions.sweep(now=settings.session_keep_s + 0.1, keep_servers=True) == [server]
+
+
+def test_a_client_keeps_servers_no_longer_than_they_keep_it() -> None:
+    sessions = table()
+    server = session(1, server=True)
+    sessions.add(server)
+    idle_s = Settings().session_idle_s
+    assert sessions.sweep(now=idle_s + 0.1, keep_servers=False) == [server]
 
 
 def test_a_session_is_worn_after_an_hour_of_use_or_a_day() -> None:
@@ -489,8 +497,8 @@ def test_what_has_a_successor_goes_first_and_soon_of_itself() -> None:
     rekeyed = session(6, peer=quiet.peer, now=50.0)
     table.drop(table.sending(session(4).peer) or quiet)
     table.add(rekeyed)
-    assert table.sweep(now=44.0) == []
-    assert table.sweep(now=46.0) == [successor]
+    assert table.sweep(now=44.0, keep_servers=True) == []
+    assert table.sweep(now=46.0, keep_servers=True) == [successor]
     assert table.sending(quiet.peer) is rekeyed
 
 

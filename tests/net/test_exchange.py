@@ -284,6 +284,30 @@ async def test_a_request_may_be_sent_fewer_times_than_usual(knows: bool) -> None
     assert world.kinds() == ("DATA" if knows else "INIT")
 
 
+@pytest.mark.parametrize(("is_lossy", "sends"), [(True, 3), (False, 2)])
+async def test_a_request_is_sent_a_third_time_where_answers_are_lost(
+    is_lossy: bool, sends: int
+) -> None:
+    world = World()
+    alice, bob = await acquainted(world)
+    for _ in range(SETTINGS.rtt_samples):
+        alice.exchange.rtts.on_answer(was_repeated=is_lossy)
+    world.sim.unplug(bob.address)
+    alice.send(bob.contact, Ping())
+    await asyncio.sleep(10.0)
+    assert world.kinds() == " ".join(["DATA"] * sends)
+
+
+async def test_who_waits_for_a_call_that_is_made_once_has_it_made_as_often_as_usual() -> None:
+    world = World()
+    alice, bob = await world.open(), await world.open()
+    world.sim.unplug(bob.address)
+    outcomes = [alice.send(bob.contact, Ping(), sends=1), alice.send(bob.contact, FindNode(ID))]
+    await asyncio.sleep(10.0)
+    assert len(world.of(Type.INIT)) == SETTINGS.sends_max
+    assert [outcome.answers for outcome in outcomes] == [[None], [None]]
+
+
 async def test_a_peer_that_restarted_counts_as_proved() -> None:
     world = World()
     alice, bob = await acquainted(world)
