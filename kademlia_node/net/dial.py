@@ -276,9 +276,5 @@ class Dialer:
 
 
 def patience(rto_s: float, *, sends: int, settings: Settings) -> float:
-    """Seconds until a request has failed: its sendings with doubling waits, within bounds.
-
-    The last one is waited for no longer than the first: waits double to spare the path, and behind
-    it nothing more is to come.
-    """
-    return min(settings.timeout_s, max(settings.timeout_min_s, rto_s * (1 << (sends - 1))))
+    """Seconds until a request has failed: all its sendings with doubling waits, within bounds."""
+    return min(settings.timeout_s, max(settings.timeout_min_s, rto_s * ((1 << sends) - 1)))
