@@ -41,7 +41,7 @@ TINY: Final[Mapping[str, tuple[Any, ...]]] = {
     "walk_max_s": (5.0, 10.0),  # a few timeouts one after the other
     # Exchange: above any round trip of the latency models, or some would be silent for ever
     "timeout_s": (2.0,),
-    "sends_max": (2, 3),  # with one, each loss would be a strike
+    "sends_max": (2,),  # with one, each loss would be a strike
     "rtt_samples": (8, 16),
     "rtt_samples_min": (2,),
     "dead_contact_s": (5.0, 15.0),
