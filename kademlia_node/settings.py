@@ -67,6 +67,7 @@ class Settings:
     vouchers_for_retry: int = 2  # named by so many, one never heard from is tried again if lossy
     candidates_max: int = 1024  # of one lookup; each path may fill its share of it
     seed_from_sessions: bool = True  # servers heard within session_idle_s may start it
+    ask_known_first: bool = True  # where those we know are dense; False walks, for comparison
     reads: int = 3  # holders that must agree on the latest version of an entry
     walk_max_s: float = 20.0  # liars can make a walk longer, but not longer than this
 

@@ -172,13 +172,13 @@ class Lookup:
 
     # --- Out: what to do, and what came of it ---
 
-    def next_queries(self) -> list[Query]:
+    def next_queries(self, *, at_most: int | None = None) -> list[Query]:
         """The queries to send now, as many as slots are free; they count as WAITING from here on.
 
         The path with the fewest queries in flight goes first. So each path has `parallel` slots of
-        its own, and those that it cannot use are lent to the others.
+        its own, and those that it cannot use are lent to the others; `at_most` so many are used.
         """
-        slots = self._settings.paths * self._settings.parallel
+        slots = at_most or self._settings.paths * self._settings.parallel
         queries: list[Query] = []
         while self.in_flight < slots and (ready := self._ready()):
             chosen = min(ready, key=lambda c: (c.path.in_flight, c.distance))

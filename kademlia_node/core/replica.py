@@ -23,6 +23,7 @@ from kademlia_node.settings import ID_BITS
 SPACE = 1 << ID_BITS
 ESTIMATES_MIN = 5  # fewer, and one crowded neighbourhood would speak for the network
 CROWDED = 2  # times nearer than an even spread; where chance does that, 5 % more copies
+SPARSE = 1.5  # times farther than an even spread; so sparse by chance are 13 % of 5, 2 % of 20
 ESTIMATES_MAX = 31  # the median of so many errs by about 5 %; older ones are forgotten
 
 
@@ -103,6 +104,21 @@ def size_if_crowded(key: bytes, nearest: Sequence[Contact], *, copies: int) -> f
     even = expected_radius(copies=copies, network_size=size)
     observed = nearest[copies - 1].point ^ point(key)
     return size if even > CROWDED * observed else None
+
+
+def looks_whole(
+    key: bytes, known: Sequence[Contact], *, copies: int, network_size: float | None
+) -> bool:
+    """Whether those we know near a key are as dense there as all nodes are.
+
+    Then hardly one of the responsible is missing. Where they are sparser others are; where they are
+    denser it may be a crowd, and only a walk finds whoever is beyond it.
+    """
+    if network_size is None or len(known) < copies:
+        return False
+    observed = known[copies - 1].point ^ point(key)
+    even = copies * SPACE / network_size
+    return even <= CROWDED * observed and observed <= SPARSE * even
 
 
 def responsible(

@@ -143,21 +143,35 @@ class Deposit:
     def _ask(self, contact: Contact) -> None:
         self._asked.add(contact)
         self._open += 1
-        self._send(contact)
+        if contact != self._state.contact:
+            self._send(contact)
+        elif self._state.background.start(self._be_spare()) is None:
+            self._open -= 1  # we are about to stop
+
+    async def _be_spare(self) -> None:
+        try:
+            await self.keep_here()
+        finally:
+            self._open -= 1
+            self._look()
 
     def _send(self, contact: Contact) -> None:
         self._trace.requests += 1
+        is_known = self._state.exchange.sessions.sending(contact) is not None
         self._state.exchange.send(
             contact,
             self._request,
             on_done=partial(self._on_done, contact),
-            on_slow=partial(self._on_slow, contact),
+            on_slow=partial(self._on_slow, contact, trips=1 if is_known else 2),
         )
 
-    def _on_slow(self, contact: Contact) -> None:
-        """A copy too many costs more than a moment: a lost packet may be repeated first."""
+    def _on_slow(self, contact: Contact, *, trips: int) -> None:
+        """A copy too many costs more than a moment: a lost packet may be repeated first.
+
+        Before a STORE there may have to be a handshake, which takes a round trip of its own.
+        """
         exchange, settings = self._state.exchange, self._state.settings
-        grace_s = 2 * soft_timeout(exchange.rtts, settings)
+        grace_s = 2 * trips * soft_timeout(exchange.rtts, settings)
         self._state.loop.call_later(grace_s, self._replace_if_silent, contact)
 
     def _replace_if_silent(self, contact: Contact) -> None:

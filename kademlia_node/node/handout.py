@@ -80,12 +80,14 @@ class HandOut:
 
     async def _hand_out(self) -> Sequence[Contact] | None:
         """Those known, if it is still to be seen whether they suffice; the caller has enough."""
-        known = list(self._known) or (self._found_nearby() if self._nearby else [])
+        known = list(self._known) or self._found_nearby()
         if not known:
             await self._to_those_found()
             return None
         chosen = self._chosen_of(known)
-        await self._give_to(chosen, spares=(), acks=self._acks_of(chosen))
+        await self._give_to(
+            chosen, spares=self._spares_of(known, chosen), acks=self._acks_of(chosen)
+        )
         if not self.deposit.is_over:
             return known
         await self._make_up(known)
@@ -135,13 +137,14 @@ class HandOut:
         return all(contact.point ^ goal > reach for contact in strangers)
 
     def _found_nearby(self) -> list[Contact]:
-        """Those whom a walk nearby has found lately."""
-        found = self._state.neighbourhoods.near(
-            self._key.digest,
-            count_min=self._copies,
-            reach=self._state.reach,
-            now=self._state.loop.time(),
-        )
+        """Those whom a walk nearby has found lately, or who are known anyway."""
+        state, digest, found = self._state, self._key.digest, list[Found]()
+        if self._nearby:
+            now = state.loop.time()
+            found = state.neighbourhoods.near(
+                digest, count_min=self._copies, reach=state.reach, now=now
+            )
+        found = found or state.known_near(digest)
         self._paths |= {one.contact: one.path for one in found}
         return [one.contact for one in found]
 
@@ -154,16 +157,28 @@ class HandOut:
         self._paths |= {contact: walk.path_of(contact) for contact in found}
         crowd_size = size_if_crowded(digest, found, copies=self._copies)
         chosen = self._chosen_of(found, crowd_size=crowd_size)
-        spares = [] if self._expect_seq else [c for c in found if c not in chosen]
-        await self._give_to(chosen, spares=spares, acks=self._acks_of(chosen))
+        await self._give_to(
+            chosen, spares=self._spares_of(found, chosen), acks=self._acks_of(chosen)
+        )
 
     def _chosen_of(
         self, found: Sequence[Contact], *, crowd_size: float | None = None
     ) -> list[Contact]:
         """Whom to give it to, ourselves perhaps among them."""
-        state = self._state
-        candidates = {*found, state.contact} if state.is_server else set(found)
-        return state.choose_replicas(self._key.digest, candidates, crowd_size=crowd_size)
+        return self._state.choose_replicas(
+            self._key.digest, self._with_us(found), crowd_size=crowd_size
+        )
+
+    def _spares_of(self, found: Sequence[Contact], chosen: Sequence[Contact]) -> list[Contact]:
+        """Who is next, nearest first. Where a seq is expected, those chosen have to decide."""
+        if self._expect_seq:
+            return []
+        goal = point(self._key.digest)
+        left = self._with_us(found).difference(chosen)
+        return sorted(left, key=lambda contact: contact.point ^ goal)
+
+    def _with_us(self, found: Sequence[Contact]) -> set[Contact]:
+        return {*found, self._state.contact} if self._state.is_server else set(found)
 
     async def _give_to(
         self, chosen: Sequence[Contact], *, spares: Sequence[Contact], acks: int
@@ -172,7 +187,7 @@ class HandOut:
         deposit, here = self.deposit, self._state.contact
         ours = here in chosen and here not in deposit.replicas
         places = sum(contact not in deposit.replicas for contact in chosen) - ours
-        asked = {*deposit.replicas, *deposit.refused, here}
+        asked = {*deposit.replicas, *deposit.refused, *([here] if ours else [])}
         fresh = [contact for contact in (*chosen, *spares) if contact not in asked]
         wanted = acks - len(deposit.replicas) - ours
         await deposit.to(fresh[:places], spares=fresh[places:], acks=max(wanted, 1))

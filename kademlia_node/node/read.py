@@ -54,12 +54,18 @@ class Search:
         )
         return await self._asking.run()
 
-    async def walk(self, *, visit: Visitor) -> None:
-        """Walk until the visitor is content, or to the end."""
+    async def walk(self, *, reads: int, visit: Visitor) -> None:
+        """Walk until the visitor is content, as `reads` holders may make it, or to the end."""
         if self.trace.steps:  # those who were thought to hold it did not suffice
             self._state.neighbourhoods.forget(self._key.digest)
-        request = FindValue(self._key.digest)
-        self._asking = Walk(self._state, self._key.digest, request, visit=visit, trace=self.trace)
+        self._asking = Walk(
+            self._state,
+            self._key.digest,
+            FindValue(self._key.digest),
+            visit=visit,
+            trace=self.trace,
+            holders=0 if self.trace.steps else reads,
+        )
         await self._asking.run()
 
     def end(self) -> None:
@@ -129,7 +135,7 @@ class Reader:
             await search.ask_known(reads=1, visit=visit_known)
             record = _first(key, tally) or await hunt.settled()
             if record is None:
-                await search.walk(visit=visit)
+                await search.walk(reads=1, visit=visit)
                 record = _first(key, tally) or await hunt.settled()
         finally:
             hunt.end()
@@ -155,7 +161,7 @@ class Reader:
             return tally.enough(reads)
 
         if not tally.enough(reads) and not await search.ask_known(reads=reads, visit=visit):
-            await search.walk(visit=visit)
+            await search.walk(reads=reads, visit=visit)
         ours = (i for i in tally.latest() if (i.header.author, i.header.slot) == (author, slot))
         item = next(ours, None)
         record = await self._whole(key, item, tally, search.trace) if item else None

@@ -12,7 +12,7 @@ from kademlia_node.core.contact import Contact, is_local
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import point, solves_puzzle
 from kademlia_node.core.message import Stored, StoreStatus
-from kademlia_node.core.neighbourhood import Neighbourhoods
+from kademlia_node.core.neighbourhood import Found, Neighbourhoods
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import (
     Header,
@@ -28,6 +28,8 @@ from kademlia_node.core.replica import (
     accepts,
     choose_replicas,
     expected_radius,
+    looks_whole,
+    one_estimate,
     size_if_crowded,
 )
 from kademlia_node.core.routing import RoutingTable
@@ -142,9 +144,41 @@ class NodeState:
     def _lately(self) -> float:
         return self.loop.time() - self.settings.session_idle_s
 
-    def seeds(self, target: bytes) -> list[Contact]:
-        """Where a walk starts: the nearest of the table, and of servers lately heard."""
-        goal, k = point(target), self.settings.k
+    def are_near(self, key: bytes, contacts: Sequence[Contact]) -> bool:
+        """Whether there are any, and all so near to a key that they should hold what is there."""
+        if not (contacts and self.settings.ask_known_first):
+            return False
+        goal, size = point(key), self._size_by_now
+        reach = expected_radius(copies=self.network.copies, network_size=size)
+        return all(contact.point ^ goal <= reach for contact in contacts)
+
+    def known_near(self, key: bytes) -> list[Found]:
+        """Everybody near a key, nearest first, if we seem to know them without looking.
+
+        None was named by another of them, so they stand on as many paths as a walk begins with.
+        """
+        known = self.seeds(key, count=self.region_max)
+        copies, size = self.network.copies, self._size_by_now
+        if not self.settings.ask_known_first or not looks_whole(
+            key, known, copies=copies, network_size=size
+        ):
+            return []
+        return [Found(contact, turn % self.settings.paths) for turn, contact in enumerate(known)]
+
+    @property
+    def _size_by_now(self) -> float | None:
+        """The size of the network, before it was measured as the nodes around us let it seem.
+
+        A crowd there makes it seem larger, and us less sure of what we know.
+        """
+        if (estimate := self.size.estimate) is not None:
+            return estimate
+        around = self.table.closest(self.identity.id, self.settings.k)
+        return one_estimate(self.identity.id, around) if len(around) > 1 else None
+
+    def seeds(self, target: bytes, *, count: int | None = None) -> list[Contact]:
+        """Where a walk starts: the nearest of the table, and of servers lately heard; k of them."""
+        goal, k = point(target), count or self.settings.k
         known = {contact.point ^ goal: contact for contact in self.table.closest(target, k)}
         if self.settings.seed_from_sessions:
             for contact in self.exchange.sessions.servers(since=self._lately):

@@ -36,6 +36,7 @@ class Walk:
         k: int | None = None,
         trace: Trace | None = None,
         seeds: Sequence[Contact] | None = None,
+        holders: int = 0,
     ) -> None:
         """Prepare to ask `request` of ever closer nodes to `target`.
 
@@ -48,15 +49,19 @@ class Walk:
             k: How many of the closest must have answered; that of the settings by default.
             trace: Where its steps are added to those of earlier questions; a new one by default.
             seeds: Where to begin; those of the state by default.
+            holders: How many who hold the key would do: if the nearest that we know are near enough
+                to be among them, so many are asked first, and others only if they do not suffice.
         """
         self._state = state
         self._request = request
         self._visit = visit
         self._k = k or state.settings.k
         self._steps: dict[Contact, Step] = {}
+        seeds = state.seeds(target) if seeds is None else seeds
+        self._at_most = holders if holders and state.are_near(target, seeds[:holders]) else None
         self._lookup = Lookup(
             target,
-            state.seeds(target) if seeds is None else seeds,
+            seeds,
             own_id=state.identity.id,
             settings=state.settings,
             is_proved=state.is_proved,
@@ -137,7 +142,7 @@ class Walk:
         return self._state.loop.time() - self._started
 
     def _go_on(self) -> None:
-        for query in self._lookup.next_queries():
+        for query in self._lookup.next_queries(at_most=self._at_most):
             self._ask(query)
         if self._lookup.done:
             self.end()
@@ -163,6 +168,7 @@ class Walk:
         if self.ended:
             return
         step.slow = True
+        self._at_most = None
         self._lookup.on_slow(step.contact)
         self._go_on()
 
@@ -181,4 +187,6 @@ class Walk:
             refused = isinstance(response, Refused)
             step.outcome = StepOutcome.REFUSED if refused else StepOutcome.SILENT
             self._lookup.on_failure(step.contact)
+        if step.outcome is not StepOutcome.VALUE:
+            self._at_most = None
         self._go_on()

@@ -114,6 +114,15 @@ def test_seeds_are_dealt_to_the_paths_in_order_of_distance() -> None:
     assert lookup.next_queries() == [Query(RANKED[0], 0), Query(RANKED[1], 1)]
 
 
+def test_no_more_are_asked_at_once_than_the_caller_wants() -> None:
+    lookup = lookup_from(RANKED[:4])
+    assert lookup.next_queries(at_most=1) == [Query(RANKED[0], 0)]
+    assert lookup.next_queries(at_most=1) == []
+    lookup.on_slow(RANKED[0])
+    assert lookup.next_queries(at_most=1) == [Query(RANKED[1], 1)]
+    assert lookup.next_queries() == [Query(RANKED[2], 0)]
+
+
 def test_we_never_ask_ourselves() -> None:
     us = RANKED[0]
     lookup = Lookup(TARGET, RANKED[:2], own_id=us.id, settings=SMALL, prefix_limits=False)

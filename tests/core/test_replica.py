@@ -18,6 +18,7 @@ from kademlia_node.core.replica import (
     NetworkSize,
     accepts,
     choose_replicas,
+    looks_whole,
     radius,
     responsible,
     size_if_crowded,
@@ -226,3 +227,25 @@ def test_whoever_is_chosen_by_one_view_accepts_by_its_own() -> None:
     for own in choose(nodes, network_size=150.0):
         others = [contact for contact in nodes if contact != own][:20]
         assert accepts(KEY, own.id, known=others, copies=5, network_size=None, factor=3)
+
+
+# --- Whether we know them all without looking -----------------------------------------------------
+
+
+@pytest.mark.parametrize("copies", [5, 20])
+def test_all_nodes_look_whole_a_third_of_them_seldom_does_and_nor_does_a_crowd(copies: int) -> None:
+    rng, nodes = random.Random(3), contacts(400)
+    crowd = [Contact(b"\1" * 32, Address("127.0.0.1", port)) for port in range(1, 5)]
+    keys = [rng.randbytes(32) for _ in range(200)]
+
+    def whole(known: list[Contact]) -> float:
+        looks = [
+            looks_whole(key, nearest(known, key), copies=copies, network_size=400) for key in keys
+        ]
+        return statistics.mean(looks)
+
+    assert whole(nodes) > 0.7
+    assert whole(nodes[::3]) < 0.2
+    assert whole(nodes + contacts(1200, seed=4)) < 0.1
+    assert not looks_whole(KEY, nearest(nodes, KEY), copies=copies, network_size=None)
+    assert not looks_whole(KEY, crowd[: copies - 1], copies=copies, network_size=4)

@@ -35,6 +35,7 @@ SUITE = NullSuite()
 COMMONS = Identity.commons(PRIVATE, suite=SUITE)
 HOUR = 3600.0
 DAY = 24 * HOUR
+WALKING = Settings(ask_known_first=False)  # of whoever must not think that it knows all near by
 
 AnyNode = TypeVar("AnyNode", bound=Node)
 

@@ -25,7 +25,15 @@ from kademlia_node.errors import Conflict, NotStored
 from kademlia_node.node.deposit import IDLE_MAX, TOO_FAR_MAX
 from kademlia_node.node.node import Node
 from kademlia_node.settings import CHUNK_BYTES, VALUE_BYTES_MAX, Settings
-from tests.node.network import HOUR, PRIVATE, Neighbourhood, Puppet, commons_entry, nearest
+from tests.node.network import (
+    HOUR,
+    PRIVATE,
+    WALKING,
+    Neighbourhood,
+    Puppet,
+    commons_entry,
+    nearest,
+)
 
 COPIES = PRIVATE.copies
 CALM = Settings(  # writes alone are heard
@@ -214,7 +222,8 @@ async def test_the_nearest_cannot_shut_out_a_record_by_saying_too_far() -> None:
 
 async def test_where_several_spares_are_too_far_nobody_farther_is_asked() -> None:
     async with Neighbourhood() as here:
-        client, puppets = await client_and_puppets(here, 14)
+        puppets = await here.grow_puppets(14)
+        client = await here.start(server=False, settings=WALKING)
         for puppet in puppets:
             puppet.answer = StoreScript(Stored(StoreStatus.TOO_FAR))
         with pytest.raises(NotStored) as raised:

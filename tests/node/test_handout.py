@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import pytest
 
 from kademlia_node.core.contact import Address
-from kademlia_node.core.key import Key
+from kademlia_node.core.key import Key, blob_key
 from kademlia_node.core.message import Request, Response, Store, Stored, StoreStatus
 from kademlia_node.errors import NotAgreed, NotStored, PartlyStored
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Trace
 from kademlia_node.sim.latency import LatencyModel, LogNormalLatency
-from tests.node.network import HOUR, PRIVATE, SILENCE, Neighbourhood, nearest
+from tests.node.network import HOUR, PRIVATE, SILENCE, WALKING, Neighbourhood, nearest
 
 COPIES = PRIVATE.copies
 LONG = bytes(range(256)) * 100
@@ -64,7 +64,7 @@ async def test_writing_a_known_record_again_asks_its_replicas_and_nobody_the_way
 ) -> None:
     async with Neighbourhood() as here:
         await here.grow(15)
-        writer = await here.start(server=False)
+        writer = await here.start(server=False, settings=WALKING)
         first = await writer.set("colour", b"blue")
         assert first.trace.requests > COPIES
         assert first.trace.round_trips >= 2
@@ -80,7 +80,7 @@ async def test_writing_a_known_record_again_asks_its_replicas_and_nobody_the_way
 async def test_another_entry_of_a_topic_goes_to_those_who_took_the_first() -> None:
     async with Neighbourhood() as here:
         await here.grow(15)
-        writer = await here.start(server=False)
+        writer = await here.start(server=False, settings=WALKING)
         first = await writer.announce("weather", b"rain", slot="today")
         asked = await served(here.nodes, "FindNode")
         second = await writer.announce("weather", b"sun", slot="tomorrow")
@@ -92,10 +92,33 @@ async def test_another_entry_of_a_topic_goes_to_those_who_took_the_first() -> No
 async def test_a_blob_put_again_costs_one_round_trip() -> None:
     async with Neighbourhood() as here:
         await here.grow(15)
-        writer = await here.start(server=False)
+        writer = await here.start(server=False, settings=WALKING)
         for value in (b"blob", LONG):
             await writer.put(value)
             assert cost((await writer.put(value)).trace) == (COPIES, 1)
+
+
+async def test_whoever_knows_everybody_near_a_key_writes_without_a_walk() -> None:
+    async with Neighbourhood() as here:
+        servers = await here.grow(15)
+        writer = await here.start(server=False)
+        asked = await served(servers, "FindNode")
+        for number in range(20):
+            receipt = await writer.put(b"value %d" % number)
+            assert ids(nearest(receipt.key, servers)[:COPIES]) <= await here.holders(receipt.key)
+            assert receipt.trace.round_trips in {1, 2}  # 2: where chance made them too dense
+        assert (await served(servers, "FindNode") - asked) / 20 < 5  # a walk asks all 15
+
+
+async def test_whoever_has_no_room_for_it_has_the_writer_keep_it_if_that_is_next() -> None:
+    async with Neighbourhood() as here:
+        puppets = await here.grow_puppets(9)
+        key = blob_key(b"blob")
+        *full, next_one = nearest(key, puppets)[: COPIES + 1]
+        for puppet in full:
+            puppet.answer = refuse_stores
+        await next_one.put(b"blob")
+        assert next_one.id in await here.holders(key)
 
 
 async def test_a_server_that_is_a_replica_asks_only_the_others() -> None:
@@ -168,7 +191,7 @@ async def test_a_nearer_node_that_joined_gets_the_next_version() -> None:
 async def test_one_ack_returns_early_and_the_others_get_it_all_the_same(value: bytes) -> None:
     async with Neighbourhood() as here:
         await here.grow(8)
-        writer = await here.start(server=False)
+        writer = await here.start(server=False, settings=WALKING)
         warm = await writer.put(value + b"?")  # sessions and round trips are known now
         assert len(warm.replicas) == COPIES
         key = Key.parse(str((await here.nodes[0].put(value)).key))
@@ -184,7 +207,7 @@ async def test_one_ack_returns_early_and_the_others_get_it_all_the_same(value: b
 async def test_what_returned_early_reaches_every_replica() -> None:
     async with Neighbourhood() as here:
         await here.grow(8)
-        writer = await here.start(server=False)
+        writer = await here.start(server=False, settings=WALKING)
         here.sim.latency = LogNormalLatency(1)
         for value in (b"blob", LONG):
             receipt = await writer.put(value, acks=1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from statistics import median
 
 import pytest
 
 from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import distance, random_id_sharing, shared_bits, solves_puzzle
+from kademlia_node.core.key import Key
 from kademlia_node.core.message import (
     ErrorCode,
     FindNode,
@@ -19,15 +21,26 @@ from kademlia_node.core.message import (
     Refused,
     Request,
     Response,
+    Values,
 )
 from kademlia_node.core.network import Network
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Step, StepOutcome, Trace
 from kademlia_node.settings import Settings
 from kademlia_node.sim import FixedLatency, Swarm
-from tests.node.network import HOUR, OPEN, SILENCE, SUITE, Neighbourhood, contact_of
+from tests.node.network import (
+    HOUR,
+    OPEN,
+    SILENCE,
+    SUITE,
+    Neighbourhood,
+    contact_of,
+    nearest,
+)
 
 TARGET = b"\x5a" * 32
+REFUSAL = Refused(0, "no")
+NOTHING = Values((), 0, None, ())
 
 
 def ranked(nodes: list[Node]) -> list[Node]:
@@ -127,14 +140,46 @@ async def test_a_slow_node_is_not_waited_for_while_there_are_others() -> None:
         assert len(asked_meanwhile) == 10
 
 
+async def requests_of_reading(keys: list[Key], *, reader: Node) -> list[int]:
+    traces = [(await reader.get_record(key))[1] for key in keys]
+    assert all(trace.count(StepOutcome.VALUE) == 1 for trace in traces)
+    return [trace.requests for trace in traces]
+
+
+async def test_whoever_is_near_enough_to_hold_a_blob_is_asked_alone() -> None:
+    async with Neighbourhood(settings=Settings(neighbourhood_s=0)) as here:
+        puppets = await here.grow_puppets(12)
+        keys = [(await puppets[0].put(b"%d" % number)).key for number in range(20)]
+        reader = await here.start(server=False)
+        walking = Settings(neighbourhood_s=0, ask_known_first=False)
+        walker = await here.start(server=False, settings=walking)
+        assert median(await requests_of_reading(keys, reader=reader)) == 1
+        assert min(await requests_of_reading(keys, reader=walker)) > 1
+
+
+@pytest.mark.parametrize("answer", [SILENCE, NOTHING, REFUSAL])
+async def test_others_are_asked_if_the_nearest_is_slow_or_does_not_hold_it(
+    answer: Response,
+) -> None:
+    async with Neighbourhood(settings=Settings(neighbourhood_s=0)) as here:
+        puppets = await here.grow_puppets(12)
+        key = (await puppets[0].put(b"blob")).key
+        nearest(key, puppets)[0].answer = lambda request: (
+            answer if isinstance(request, FindValue) else None
+        )
+        reader = await here.start(server=False)
+        record, trace = await reader.get_record(key)
+        assert record is not None
+        assert trace.duration_s < 0.5
+
+
 async def test_a_walk_that_was_left_hears_no_more() -> None:
     """Answers, failures and soft timeouts that come after the end are nobody's business."""
-    settings = Settings(reads=1, neighbourhood_s=0)  # else nobody would have to walk
+    settings = Settings(reads=1, neighbourhood_s=0, ask_known_first=False)  # so that it walks
     async with Neighbourhood(settings=settings) as here:
         puppets = await here.grow_puppets(8)
         receipt = await puppets[0].put(b"blob")
-        silent = puppets[1:4]
-        for puppet in silent:
+        for puppet in nearest(receipt.key, puppets)[1:4]:
             puppet.answer = lambda request: SILENCE if isinstance(request, FindValue) else None
         client = await here.start(server=False)
         record, trace = await client.get_record(receipt.key)

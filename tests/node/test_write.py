@@ -28,6 +28,7 @@ from tests.node.network import (
     HOUR,
     PRIVATE,
     SILENCE,
+    WALKING,
     Neighbourhood,
     Puppet,
     commons_entry,
@@ -111,11 +112,11 @@ async def test_a_client_alone_stores_nowhere() -> None:
 
 async def test_a_dead_replica_is_passed_over_and_the_trace_names_it() -> None:
     async with Neighbourhood() as here:
-        await here.grow(10)
-        key = here.nodes[0].key_of("colour")
-        dead = nearest(key, here.nodes[1:])[0]
+        await here.grow(9)
+        writer = await here.start(settings=WALKING)
+        dead = nearest(writer.key_of("colour"), here.nodes[:-1])[0]
         here.sim.unplug(dead.address)
-        receipt = await here.nodes[0].set("colour", b"blue")
+        receipt = await writer.set("colour", b"blue")
         assert len(receipt.replicas) == COPIES
         assert dead.id not in {contact.id for contact in receipt.replicas}
         silent = {s.contact.id for s in receipt.trace.steps if s.outcome is StepOutcome.SILENT}
