@@ -216,15 +216,33 @@ def test_who_watches_is_told_of_every_change() -> None:
     assert 5 <= told["write_datagrams"] < 100
 
 
+@pytest.mark.parametrize("verb", ["put", "set"])
+def test_the_network_bench_finds_what_it_wrote(verb: str) -> None:
+    sizes = ("--nodes=8", "--values=20", "--copies=3", "--settle=0")
+    told = figures("benchmarks", "network", f"--verb={verb}", *sizes)
+    assert (told["written"], told["found"]) == (1.0, 1.0)
+    assert told["copies_mean"] >= 3
+    assert told["write_datagrams"] >= 2 * 2  # one of the three copies may stay with the writer
+    assert told["read_datagrams"] >= 2
+
+
+def test_the_network_bench_reads_from_those_who_are_left() -> None:
+    told = figures(
+        "benchmarks", "network", "--nodes=10", "--values=20", "--copies=8", "--killed=0.5"
+    )
+    assert told["written"] == 1.0
+    assert told["found"] == 1.0
+
+
 def test_the_store_bench_reads_what_it_wrote() -> None:
-    told = figures("_bench", "store", "--records=2000", "--reads=500")
+    told = figures("benchmarks", "store", "--records=2000", "--reads=500")
     assert told["puts_per_s"] > 0
     assert told["gets_per_s"] > 0
     assert told["memory_opened_mb"] > told["memory_before_mb"] > 0
 
 
 def test_a_content_outlives_a_holder_and_its_reader() -> None:
-    told = figures("_bench", "content", "--size=4000000")
+    told = figures("benchmarks", "content", "--size=4000000")
     assert told["hash_equal"]
     assert 0 < told["pieces_fetched_after_it"] < told["pieces"]
 

@@ -178,9 +178,9 @@ class Lookup:
         The path with the fewest queries in flight goes first. So each path has `parallel` slots of
         its own, and those that it cannot use are lent to the others; `at_most` so many are used.
         """
-        slots = at_most or self._settings.paths * self._settings.parallel
+        slots = self._settings.paths * self._settings.parallel
         queries: list[Query] = []
-        while self.in_flight < slots and (ready := self._ready()):
+        while self.in_flight < min(slots, at_most or slots) and (ready := self._ready()):
             chosen = min(ready, key=lambda c: (c.path.in_flight, c.distance))
             self._ask(chosen)
             queries.append(Query(chosen.contact, chosen.path.index))

@@ -375,6 +375,7 @@ ELSEWHERE: tuple[tuple[ModuleType, str, str], ...] = (
     (replica, "ESTIMATES_MIN", "estimates before the size of the network counts as known"),
     (replica, "ESTIMATES_MAX", "latest estimates whose median is the size of the network"),
     (replica, "CROWDED", "times nearer than an even spread are the nearest of a crowd"),
+    (replica, "SPARSE", "times farther than an even spread, and others are missing"),
 )
 
 

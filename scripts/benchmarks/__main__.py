@@ -7,12 +7,14 @@ from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, get_args
 
 import click
 
-from scripts._bench_content import measure_content
-from scripts._bench_store import measure_store
+from kademlia_node.settings import VALUE_BYTES_MAX
+from scripts.benchmarks.content import measure_content
+from scripts.benchmarks.network import Verb, Work, measure_network
+from scripts.benchmarks.store import measure_store
 
 Figures = dict[str, Any]
 
@@ -62,6 +64,24 @@ def store(folder: Path, *, records: int, reads: int, at_once: int, durability: s
 def content(folder: Path, *, size: int, loss: float) -> Figures:
     """A content fetched from three processes over loopback; a holder and the reader are killed."""
     return measure_content(folder, size=size, loss=loss)
+
+
+@main.command()
+@click.option("--nodes", type=click.IntRange(2), default=32, help="In one process.")
+@click.option("--values", type=click.IntRange(1), default=500, help="How many are written.")
+@click.option("--value-bytes", type=click.IntRange(1, VALUE_BYTES_MAX), default=100)
+@click.option("--at-once", type=click.IntRange(1), default=16, help="Operations under way.")
+@click.option("--copies", type=click.IntRange(1, 20), default=20, help="Of each value.")
+@click.option("--verb", type=click.Choice(get_args(Verb)), default="put", help="Blobs or entries.")
+@click.option(
+    "--killed", type=click.FloatRange(0, 0.9), default=0.0, help="Share that dies before the reads."
+)
+@click.option("--settle", "settle_s", type=click.FloatRange(0), default=1.0, help="Seconds first.")
+@click.option("--seed", type=int, default=1)
+@_printing
+def network(_folder: Path, **work: Any) -> Figures:
+    """Nodes in one process on loopback: writes, reads by nodes without a copy, memory."""
+    return measure_network(Work(**work))
 
 
 if __name__ == "__main__":
