@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, get_args
@@ -14,9 +14,11 @@ import click
 from kademlia_node.settings import VALUE_BYTES_MAX
 from scripts.benchmarks.content import measure_content
 from scripts.benchmarks.network import Verb, Work, measure_network
+from scripts.benchmarks.rivals import compare, describe, installed
 from scripts.benchmarks.store import measure_store
 
 Figures = dict[str, Any]
+SHARE = click.FloatRange(0, 0.9)
 
 
 @click.group(context_settings={"show_default": True})
@@ -66,22 +68,48 @@ def content(folder: Path, *, size: int, loss: float) -> Figures:
     return measure_content(folder, size=size, loss=loss)
 
 
+def _work_options(command: Callable[..., None]) -> Callable[..., None]:
+    """What many nodes in one process are given to do."""
+    for option in (
+        click.option("--nodes", type=click.IntRange(2), default=32, help="In one process."),
+        click.option("--values", type=click.IntRange(1), default=500, help="How many are written."),
+        click.option("--value-bytes", type=click.IntRange(1, VALUE_BYTES_MAX), default=100),
+        click.option("--at-once", type=click.IntRange(1), default=16, help="Operations under way."),
+        click.option("--killed", type=SHARE, default=0.0, help="Share dead before the reads."),
+        click.option("--seed", type=int, default=1),
+    ):
+        command = option(command)
+    return command
+
+
 @main.command()
-@click.option("--nodes", type=click.IntRange(2), default=32, help="In one process.")
-@click.option("--values", type=click.IntRange(1), default=500, help="How many are written.")
-@click.option("--value-bytes", type=click.IntRange(1, VALUE_BYTES_MAX), default=100)
-@click.option("--at-once", type=click.IntRange(1), default=16, help="Operations under way.")
+@_work_options
 @click.option("--copies", type=click.IntRange(1, 20), default=20, help="Of each value.")
 @click.option("--verb", type=click.Choice(get_args(Verb)), default="put", help="Blobs or entries.")
-@click.option(
-    "--killed", type=click.FloatRange(0, 0.9), default=0.0, help="Share that dies before the reads."
-)
 @click.option("--settle", "settle_s", type=click.FloatRange(0), default=1.0, help="Seconds first.")
-@click.option("--seed", type=int, default=1)
 @_printing
 def network(_folder: Path, **work: Any) -> Figures:
     """Nodes in one process on loopback: writes, reads by nodes without a copy, memory."""
     return measure_network(Work(**work))
+
+
+@main.command()
+@_work_options
+@click.option(
+    "--folder",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    required=True,
+    help="Where they are set up, see scripts/rivals/README.md.",
+)
+@click.option("--rounds", type=click.IntRange(1), default=3, help="Of each, with one of ours.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each rival.")
+def rivals(folder: Path, *, rounds: int, as_json: bool, **work: Any) -> None:
+    """Other programs at the same work, in turn with ours: medians, and ratios with their range."""
+    if not installed(folder):
+        raise click.UsageError(f"no rival is set up in {folder}")
+    say = partial(click.echo, err=True)
+    for told in compare(folder, Work(**work), rounds=rounds, say=say):
+        click.echo(json.dumps(told) if as_json else describe(told))
 
 
 if __name__ == "__main__":
