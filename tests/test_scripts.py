@@ -227,6 +227,7 @@ def test_the_network_bench_finds_what_it_wrote(verb: str) -> None:
     assert told["copies_mean"] >= 3
     assert told["write_datagrams"] >= 2 * 2  # one of the three copies may stay with the writer
     assert told["read_datagrams"] >= 2
+    assert figures("benchmarks", "network", *sizes, "--walking")["write_datagrams"] > 2 * 7
 
 
 def test_the_network_bench_reads_from_those_who_are_left() -> None:

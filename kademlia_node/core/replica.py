@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from kademlia_node.core.contact import Contact
-from kademlia_node.core.ids import distance, point
+from kademlia_node.core.ids import point
 from kademlia_node.settings import ID_BITS
 
 SPACE = 1 << ID_BITS
@@ -165,6 +165,7 @@ def accepts(
     With factor 1: whether it is responsible. With `Settings.too_far_factor`: whether it takes a
     record at all, since whoever sends it may see the neighbourhood differently.
     """
-    distances = [contact.point ^ point(key) for contact in known]
-    reach = radius(distances, copies=copies, network_size=network_size)
-    return distance(key, own_id) <= factor * reach
+    goal = point(key)
+    nearest = [contact.point ^ goal for contact in known[:copies]]
+    reach = radius(nearest, copies=copies, network_size=network_size)
+    return (point(own_id) ^ goal) <= factor * reach

@@ -213,7 +213,7 @@ class RoutingTable:
         """
         goal = point(target)
         found: list[Contact] = []
-        for bucket in self._by_distance(goal):
+        for bucket in (one for one in self._by_distance(goal) if one.entries):
             nearer = {
                 entry.contact.point ^ goal: entry.contact
                 for entry in bucket.entries.values()

@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
 from typing import get_args
 
 from kademlia_node.core.contact import Contact, is_local, prefix
@@ -150,8 +149,11 @@ class Server:
 
     def contacts_for(self, asker: Asker, target: bytes) -> list[Contact]:
         """Our nearest contacts to the target; local ones stay among local peers."""
+        nearest = self._state.table.closest(target, CONTACTS_PER_ANSWER_MAX)
+        return self._shown(asker, target, nearest)
+
+    def _shown(self, asker: Asker, target: bytes, nearest: list[Contact]) -> list[Contact]:
         table, count = self._state.table, CONTACTS_PER_ANSWER_MAX
-        nearest = table.closest(target, count)
         if is_local(asker.contact.address.host):
             return nearest
         if any(is_local(contact.address.host) for contact in nearest):  # seldom: look farther
@@ -211,8 +213,10 @@ class Server:
 
     async def _store(self, asker: Asker, request: Store) -> Stored:
         state, key, header = self._state, request.key, request.header
-        nearer = tuple(self.contacts_for(asker, key)[:CONTACTS_WITH_VALUE_MIN])
-        is_near = state.is_responsible(key, factor=state.settings.too_far_factor)
+        known = state.table.closest(key, max(state.settings.k, CONTACTS_PER_ANSWER_MAX))
+        nearer = tuple(self._shown(asker, key, known)[:CONTACTS_WITH_VALUE_MIN])
+        factor = state.settings.too_far_factor
+        is_near = state.is_responsible(key, factor=factor, known=known[: state.settings.k])
         if not (state.is_server and is_near):
             sometimes(Rare.STORE_TOO_FAR)
             return Stored(StoreStatus.TOO_FAR, None, nearer)
@@ -235,7 +239,7 @@ class Server:
         if stored.status in _HELD_NOW and self._on_stored is not None:
             self._on_stored((key, header.author, header.slot))
         state.counts[f"store_{stored.status.name.lower()}"] += 1
-        return replace(stored, contacts=nearer)
+        return Stored(stored.status, stored.header, nearer, reason=stored.reason)
 
 
 def fit(

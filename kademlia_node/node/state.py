@@ -94,9 +94,15 @@ class NodeState:
         """Whether we store for others and may be filed in their tables."""
         return self.exchange.capabilities.server
 
-    def is_responsible(self, key: bytes, *, factor: int = 1) -> bool:
-        """Whether we lie within so many radii of a key, as far as we know the others there."""
-        copies, known = self.network.copies, self.table.closest(key, self.settings.k)
+    def is_responsible(
+        self, key: bytes, *, factor: int = 1, known: Sequence[Contact] | None = None
+    ) -> bool:
+        """Whether we lie within so many radii of a key, as far as we know the others there.
+
+        Who has asked the table for the k nearest already may pass them as `known`.
+        """
+        copies = self.network.copies
+        known = self.table.closest(key, self.settings.k) if known is None else known
         return accepts(
             key,
             self.identity.id,

@@ -87,6 +87,7 @@ def _work_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--copies", type=click.IntRange(1, 20), default=20, help="Of each value.")
 @click.option("--verb", type=click.Choice(get_args(Verb)), default="put", help="Blobs or entries.")
 @click.option("--settle", "settle_s", type=click.FloatRange(0), default=1.0, help="Seconds first.")
+@click.option("--walking", is_flag=True, help="Walk for each, to compare.")
 @_printing
 def network(_folder: Path, **work: Any) -> Figures:
     """Nodes in one process on loopback: writes, reads by nodes without a copy, memory."""

@@ -52,6 +52,7 @@ class Work:
     verb: Verb = "put"
     killed: float = 0.0
     settle_s: float = 1.0
+    walking: bool = False  # never trust what is known anyway (`Settings.ask_known_first`)
     seed: int = 1
 
 
@@ -104,12 +105,13 @@ class _Written:
 async def _grow(work: Work) -> list[_Peer]:
     rng = random.Random(work.seed)
     network = Network.open("a benchmark", copies=work.copies, puzzle_bits=0)
-    peers = [_peer(network, rng, bootstrap=[])]
+    settings = Settings(ask_known_first=not work.walking)
+    peers = [_peer(network, settings, rng, bootstrap=[])]
     await peers[0].node.start()
     known = [str(peers[0].node.invite)]
     while len(peers) < work.nodes:
         count = min(JOINING, work.nodes - len(peers))
-        joining = [_peer(network, rng, bootstrap=known) for _ in range(count)]
+        joining = [_peer(network, settings, rng, bootstrap=known) for _ in range(count)]
         await asyncio.gather(*[peer.node.start() for peer in joining])
         peers += joining
     await asyncio.gather(*[_know(peer, min(work.nodes - 1, 20)) for peer in peers])
@@ -123,8 +125,10 @@ async def _know(peer: _Peer, count: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def _peer(network: Network, rng: random.Random, *, bootstrap: list[str]) -> _Peer:
-    identity, settings, sockets = Identity.generate(rng), Settings(), list[Transport]()
+def _peer(
+    network: Network, settings: Settings, rng: random.Random, *, bootstrap: list[str]
+) -> _Peer:
+    identity, sockets = Identity.generate(rng), list[Transport]()
     store = MemoryStore(identity.id, settings=settings)
 
     async def listen(host: str, port: int, receive: Receive) -> Transport:
@@ -138,6 +142,7 @@ def _peer(network: Network, rng: random.Random, *, bootstrap: list[str]) -> _Pee
         store=store,
         listen=listen,
         bootstrap=bootstrap,
+        settings=settings,
         rng=random.Random(rng.getrandbits(64)),
     )
     return _Peer(node, store, sockets)
