@@ -145,15 +145,15 @@ class Deposit:
         self._open += 1
         if contact != self._state.contact:
             self._send(contact)
-        elif self._state.background.start(self._be_spare()) is None:
+        elif (keeping := self._state.background.start(self.keep_here())) is not None:
+            keeping.add_done_callback(self._on_kept)
+        else:
             self._open -= 1  # we are about to stop
 
-    async def _be_spare(self) -> None:
-        try:
-            await self.keep_here()
-        finally:
-            self._open -= 1
-            self._look()
+    def _on_kept(self, _: asyncio.Task[None]) -> None:
+        """We were a spare, and hold it now; or failed, or are about to stop."""
+        self._open -= 1
+        self._look()
 
     def _send(self, contact: Contact) -> None:
         self._trace.requests += 1

@@ -174,8 +174,9 @@ class HandOut:
         """Who is next, nearest first. Where a seq is expected, those chosen have to decide."""
         if self._expect_seq:
             return []
-        goal = point(self._key.digest)
-        left = self._with_us(found).difference(chosen)
+        state, goal = self._state, point(self._key.digest)
+        we_may = state.is_responsible(self._key.digest, factor=state.settings.too_far_factor)
+        left = (self._with_us(found) if we_may else set(found)).difference(chosen)
         return sorted(left, key=lambda contact: contact.point ^ goal)
 
     def _with_us(self, found: Sequence[Contact]) -> set[Contact]:

@@ -121,6 +121,16 @@ async def test_whoever_has_no_room_for_it_has_the_writer_keep_it_if_that_is_next
         assert next_one.id in await here.holders(key)
 
 
+async def test_a_writer_too_far_from_a_key_keeps_nothing_where_nobody_would_look() -> None:
+    async with Neighbourhood() as here:
+        puppets = await here.grow_puppets(40)
+        *others, farthest = nearest(blob_key(b"blob"), puppets)
+        for puppet in others:
+            puppet.answer = refuse_stores
+        with pytest.raises(NotStored):
+            await farthest.put(b"blob")
+
+
 async def test_a_server_that_is_a_replica_asks_only_the_others() -> None:
     async with Neighbourhood() as here:
         await here.grow(15)
