@@ -2,7 +2,7 @@
 
 Responsible nodes are found in the cheapest way that is still true: those who took the last record
 that we wrote under the key; where many records are written, those whom a walk nearby has just
-found; those near the key whom we know anyway, if they are as dense as the whole network is; or a
+found; those near the key in our own table, if it holds most nodes there are; or a
 walk of our own. All but the last cost one round trip. They are believed only if enough of them take
 the record and none of their answers names a node that is nearer to the key than they are; otherwise
 we walk.

@@ -54,8 +54,8 @@ class Search:
         )
         return await self._asking.run()
 
-    async def walk(self, *, reads: int, visit: Visitor) -> None:
-        """Walk until the visitor is content, as `reads` holders may make it, or to the end."""
+    async def walk(self, *, visit: Visitor, holders: int = 0) -> None:
+        """Walk until the visitor is content, as so many holders may make it, or to the end."""
         if self.trace.steps:  # those who were thought to hold it did not suffice
             self._state.neighbourhoods.forget(self._key.digest)
         self._asking = Walk(
@@ -64,7 +64,7 @@ class Search:
             FindValue(self._key.digest),
             visit=visit,
             trace=self.trace,
-            holders=0 if self.trace.steps else reads,
+            holders=0 if self.trace.steps else holders,
         )
         await self._asking.run()
 
@@ -135,7 +135,7 @@ class Reader:
             await search.ask_known(reads=1, visit=visit_known)
             record = _first(key, tally) or await hunt.settled()
             if record is None:
-                await search.walk(reads=1, visit=visit)
+                await search.walk(visit=visit, holders=1)  # which proves itself
                 record = _first(key, tally) or await hunt.settled()
         finally:
             hunt.end()
@@ -161,7 +161,7 @@ class Reader:
             return tally.enough(reads)
 
         if not tally.enough(reads) and not await search.ask_known(reads=reads, visit=visit):
-            await search.walk(reads=reads, visit=visit)
+            await search.walk(visit=visit)
         ours = (i for i in tally.latest() if (i.header.author, i.header.slot) == (author, slot))
         item = next(ours, None)
         record = await self._whole(key, item, tally, search.trace) if item else None

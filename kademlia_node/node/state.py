@@ -57,6 +57,7 @@ STATUS_OF = {
 Filed = Callable[[bytes, Header, bytes | None], None]
 """Told the key, the header and the value, unless it is long, of what was filed or renewed here."""
 REASON_OF = {Outcome.SHORTENED: Reason.SHORTENED, Outcome.FOREIGN: Reason.WRONG_KEY}
+MOST = 0.75  # of all nodes, as far as we can tell how many there are
 WITH_CURRENT = frozenset({Outcome.OLD, Outcome.CONFLICT, Outcome.SHORTENED})
 
 
@@ -161,10 +162,14 @@ class NodeState:
     def known_near(self, key: bytes) -> list[Found]:
         """Everybody near a key, nearest first, if we seem to know them without looking.
 
-        None was named by another of them, so they stand on as many paths as a walk begins with.
+        That takes a table of most nodes there are: else a few attackers near the key, each of whom
+        has only to be filed by us, could pass for all who are there. None of them was named by
+        another, so they stand on as many paths as a walk begins with.
         """
-        known = self.seeds(key, count=self.region_max)
         copies, size = self.network.copies, self._size_by_now
+        if size is None or len(self.table) < MOST * size:
+            return []
+        known = self.table.closest(key, self.region_max)
         if not self.settings.ask_known_first or not looks_whole(
             key, known, copies=copies, network_size=size
         ):
@@ -182,9 +187,9 @@ class NodeState:
         around = self.table.closest(self.identity.id, self.settings.k)
         return one_estimate(self.identity.id, around) if len(around) > 1 else None
 
-    def seeds(self, target: bytes, *, count: int | None = None) -> list[Contact]:
-        """Where a walk starts: the nearest of the table, and of servers lately heard; k of them."""
-        goal, k = point(target), count or self.settings.k
+    def seeds(self, target: bytes) -> list[Contact]:
+        """Where a walk starts: the nearest of the table, and of servers lately heard."""
+        goal, k = point(target), self.settings.k
         known = {contact.point ^ goal: contact for contact in self.table.closest(target, k)}
         if self.settings.seed_from_sessions:
             for contact in self.exchange.sessions.servers(since=self._lately):

@@ -13,6 +13,7 @@ from kademlia_node.core.message import Request, Response, Store, Stored, StoreSt
 from kademlia_node.errors import NotAgreed, NotStored, PartlyStored
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Trace
+from kademlia_node.settings import Settings
 from kademlia_node.sim.latency import LatencyModel, LogNormalLatency
 from tests.node.network import HOUR, PRIVATE, SILENCE, WALKING, Neighbourhood, nearest
 
@@ -119,6 +120,16 @@ async def test_whoever_has_no_room_for_it_has_the_writer_keep_it_if_that_is_next
             puppet.answer = refuse_stores
         await next_one.put(b"blob")
         assert next_one.id in await here.holders(key)
+
+
+async def test_whoever_knows_few_of_all_nodes_walks() -> None:
+    """Else whoever fills its small table near a key would be given all copies."""
+    small = Settings(k=4, far_buckets=(4,), near_bucket=4, neighbourhood_s=0)
+    async with Neighbourhood(settings=small) as here:
+        await here.grow(40)
+        await asyncio.sleep(600)
+        for number in range(10):
+            assert (await here.nodes[7].put(b"value %d" % number)).trace.steps
 
 
 async def test_a_writer_too_far_from_a_key_keeps_nothing_where_nobody_would_look() -> None:

@@ -60,7 +60,7 @@ from kademlia_node.core.record import Reason, Record, make_blob, make_entry, mak
 from kademlia_node.core.snapshot import Paginator
 from kademlia_node.core.suite import STANDARD
 from kademlia_node.net import dial, exchange
-from kademlia_node.node import write
+from kademlia_node.node import state, write
 from kademlia_node.settings import Settings
 from tests.protocol.second_implementation import read_handshake
 
@@ -375,6 +375,7 @@ ELSEWHERE: tuple[tuple[ModuleType, str, str], ...] = (
     (replica, "ESTIMATES_MIN", "estimates before the size of the network counts as known"),
     (replica, "ESTIMATES_MAX", "latest estimates whose median is the size of the network"),
     (replica, "CROWDED", "times nearer than an even spread are the nearest of a crowd"),
+    (state, "MOST", "of all nodes are to be in a table that passes for whole"),
     (replica, "SPARSE", "times farther than an even spread, and others are missing"),
 )
 
