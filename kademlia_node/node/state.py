@@ -163,16 +163,16 @@ class NodeState:
         """Everybody near a key, nearest first, if we seem to know them without looking.
 
         That takes a table of most nodes there are: else a few attackers near the key, each of whom
-        has only to be filed by us, could pass for all who are there. None of them was named by
-        another, so they stand on as many paths as a walk begins with.
+        has only to be filed by us, could pass for all who are there. They are dealt to the paths in
+        turn, as the seeds of a walk are; whoever first named them is not remembered.
         """
+        if not self.settings.ask_known_first:
+            return []
         copies, size = self.network.copies, self._size_by_now
         if size is None or len(self.table) < MOST * size:
             return []
         known = self.table.closest(key, self.region_max)
-        if not self.settings.ask_known_first or not looks_whole(
-            key, known, copies=copies, network_size=size
-        ):
+        if not looks_whole(key, known, copies=copies, network_size=size):
             return []
         return [Found(contact, turn % self.settings.paths) for turn, contact in enumerate(known)]
 
