@@ -56,7 +56,7 @@ from kademlia_node.core.message import (
     StoreStatus,
     Values,
     Watch,
-    Watching,
+    Watched,
 )
 from kademlia_node.core.record import unpack_header
 from kademlia_node.errors import MalformedMessage
@@ -132,7 +132,7 @@ def response_fields(  # one case for each message
             op, fields = Op.DIGEST, [response.count, response.pack()]
         case Left():
             op, fields = Op.LEAVING, []
-        case Watching(lease_s, versions):
+        case Watched(lease_s, versions):
             op, fields = Op.WATCH, [lease_s, versions]
         case Notified(wanted):
             op, fields = Op.NOTIFY, [wanted]
@@ -244,11 +244,11 @@ def _rows(packed: bytes, size: int, *, count: int) -> tuple[bytes, ...]:
     return tuple(packed[at : at + size] for at in range(0, len(packed), size))
 
 
-def _read_watching(body: list[Any]) -> Watching:
+def _read_watched(body: list[Any]) -> Watched:
     lease_s, versions = at_least(body, 2)
     if len(read_bytes(versions)) != DIGEST_BYTES:
         raise MalformedMessage("a digest was expected")
-    return Watching(read_uint(lease_s, maximum=U32_MAX), versions)
+    return Watched(read_uint(lease_s, maximum=U32_MAX), versions)
 
 
 def _read_notify(body: list[Any]) -> Notify:
@@ -293,7 +293,7 @@ READ_RESPONSE: Final[dict[int, Callable[[list[Any]], Response]]] = {
     Op.CHUNK | RESPONSE_BIT: _read_chunked,
     Op.DIGEST | RESPONSE_BIT: _read_digests,
     Op.LEAVING | RESPONSE_BIT: lambda _: Left(),
-    Op.WATCH | RESPONSE_BIT: _read_watching,
+    Op.WATCH | RESPONSE_BIT: _read_watched,
     Op.NOTIFY | RESPONSE_BIT: lambda body: Notified(read_bool(at_least(body, 1)[0])),
     ERROR: _read_refused,
 }

@@ -17,13 +17,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kademlia_node.core.digest import NOTHING, Versions
+from kademlia_node.core.key import Spot
 from kademlia_node.core.record import Header
 from kademlia_node.rare import Rare, sometimes
 
 STALE_MAX = 64  # expiries of earlier versions, beyond one for each entry
 SHARES = 4  # of the places: an author that has one of them leaves the last one to others
-Spot = tuple[bytes, bytes]
-"""(author, slot)."""
 
 
 class ChangeKind(StrEnum):

@@ -16,6 +16,9 @@ from enum import IntEnum
 
 from kademlia_node.core.ids import ID_BYTES
 
+Spot = tuple[bytes, bytes]
+"""Where an entry is among those under one key: (author, slot)."""
+
 _CHECKSUM_BYTES = 3  # 32 + 3 bytes are 56 letters of base32 with no bit left over
 
 

@@ -246,13 +246,13 @@ class Left:
 
 @dataclass(frozen=True, slots=True)
 class Watch:
-    """Tell me by `Notify` what becomes of this key, for a while. Answered by `Watching`."""
+    """Tell me by `Notify` what becomes of this key, for a while. Answered by `Watched`."""
 
     key: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Watching:
+class Watched:
     """For how many seconds it will be told (0: not at all).
 
     `versions` are the 8 bytes that stand for all that is held under the key, as in `Held`; zeros
@@ -313,7 +313,7 @@ Response = (
     | Chunked
     | Digests
     | Left
-    | Watching
+    | Watched
     | Notified
     | Refused
 )

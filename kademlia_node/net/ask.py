@@ -32,7 +32,7 @@ from kademlia_node.core.message import (
     Stored,
     Values,
     Watch,
-    Watching,
+    Watched,
 )
 from kademlia_node.core.session import Session
 from kademlia_node.net.attempts import Attempt
@@ -52,7 +52,7 @@ ANSWERS: dict[type[Request], type[Response]] = {
     Chunk: Chunked,
     Digest: Digests,
     Leaving: Left,
-    Watch: Watching,
+    Watch: Watched,
     Notify: Notified,
 }
 

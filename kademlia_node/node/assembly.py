@@ -29,8 +29,8 @@ from kademlia_node.node.renew import Renewer
 from kademlia_node.node.serve import Server
 from kademlia_node.node.snapshots import Snapshots
 from kademlia_node.node.state import NodeState
+from kademlia_node.node.subscription import Subscriptions
 from kademlia_node.node.upkeep import Upkeep
-from kademlia_node.node.watch import Watches
 from kademlia_node.node.write import Writer
 from kademlia_node.settings import Settings
 from kademlia_node.store.base import Store
@@ -51,7 +51,7 @@ class Parts:
     writer: Writer
     server: Server
     notifier: Notifier
-    watches: Watches
+    subscriptions: Subscriptions
     upkeep: Upkeep
     commons: Identity
     nearby: Nearby | None
@@ -136,7 +136,6 @@ def assemble(
 ) -> Parts:
     """Make the verbs and the chores; the arguments are those of `Node`, `link` is its `lan`."""
     identity, network = state.identity, state.network
-    private = network.secret is not None
     reach = Reach(state, server=server)
     recalled = _recall(memory, state)
     joiner = Joiner(
@@ -144,24 +143,26 @@ def assemble(
     )
     reader = Reader(state)
     writer = Writer(state, reader=reader)
+    private = network.secret is not None
     commons = Identity.commons(network, suite=identity.suite) if private else identity
     authors = {author.public_key: author for author in (identity, commons)}
     renewer = Renewer(state, writer=writer, authors=authors)
     upkeep = Upkeep(loop=state.loop, rng=state.rng)
     plan_chores(upkeep, state, joiner=joiner, reach=reach, renewer=renewer, recalled=recalled)
-    republisher = plan_copies(upkeep, state)
-    on_stored = republisher.on_stored if republisher else None
-    notifier, watches = Notifier(state), Watches(state)
-    state.told += (notifier.on_filed, watches.on_filed)
+    on_stored = plan_copies(upkeep, state)
+    notifier, subscriptions = Notifier(state), Subscriptions(state)
+    state.told += (notifier.on_filed, subscriptions.on_filed)
     return Parts(
         state=state,
         reach=reach,
         joiner=joiner,
         reader=reader,
         writer=writer,
-        server=Server(state, reach=reach, notifier=notifier, watches=watches, on_stored=on_stored),
+        server=Server(
+            state, reach=reach, notifier=notifier, subscriptions=subscriptions, on_stored=on_stored
+        ),
         notifier=notifier,
-        watches=watches,
+        subscriptions=subscriptions,
         upkeep=upkeep,
         commons=commons,
         nearby=None if link is None else Nearby(state, joiner=joiner, link=link),

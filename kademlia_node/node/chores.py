@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kademlia_node.core.message import Ping, Response
 from kademlia_node.node.join import Joiner
 from kademlia_node.node.reach import Reach
@@ -11,6 +13,7 @@ from kademlia_node.node.repair import Repairer
 from kademlia_node.node.republish import Republisher
 from kademlia_node.node.state import NodeState
 from kademlia_node.node.upkeep import Did, Upkeep
+from kademlia_node.store.base import Place
 
 
 def plan_chores(
@@ -51,11 +54,11 @@ def plan_chores(
     upkeep.add("sweep", sweep, every_s=settings.sweep_s)
 
 
-def plan_copies(upkeep: Upkeep, state: NodeState) -> Republisher | None:
+def plan_copies(upkeep: Upkeep, state: NodeState) -> Callable[[Place], None] | None:
     """The same for how holders keep up the copies of what they hold: in one way, or not at all.
 
     Returns:
-        Who wants to be told of what others hand to us, if anybody does.
+        Who wants to be told where what others hand to us is held, if anybody does.
     """
     settings = state.settings
     every_s, soon_s = settings.repair_every_s, settings.repair_brisk_s
@@ -65,7 +68,7 @@ def plan_copies(upkeep: Upkeep, state: NodeState) -> Republisher | None:
         case "hourly":
             republisher = Republisher(state)
             upkeep.add("republish", republisher.republish, every_s=settings.republish_every_s)
-            return republisher
+            return republisher.on_stored
         case "never":
             pass
     return None

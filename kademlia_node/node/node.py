@@ -83,7 +83,7 @@ class Node(Announcing):
             parts.state,
             joiner=parts.joiner,
             upkeep=parts.upkeep,
-            watches=parts.watches,
+            subscriptions=parts.subscriptions,
             notifier=parts.notifier,
             invite=self.invite,
         )

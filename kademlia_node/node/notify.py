@@ -10,7 +10,7 @@ from collections import Counter
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.digest import NOTHING
-from kademlia_node.core.message import Notified, Notify, Refused, Response, Watching
+from kademlia_node.core.message import Notified, Notify, Refused, Response, Watched
 from kademlia_node.core.record import Header
 from kademlia_node.core.watchers import Watchers
 from kademlia_node.node.state import NodeState
@@ -30,15 +30,15 @@ class Notifier:
         """How many are told now; whoever watches two keys counts twice."""
         return self._watchers.count(now=self._state.loop.time())
 
-    async def watch(self, watcher: Contact, key: bytes) -> Watching:
+    async def watch(self, watcher: Contact, key: bytes) -> Watched:
         """Tell this peer of changes for a while, if the key is ours to keep."""
         state, factor = self._state, self._state.settings.too_far_factor
         if not (state.is_server and state.is_responsible(key, factor=factor)):
             sometimes(Rare.WATCHED_TOO_FAR)
-            return Watching(0)
+            return Watched(0)
         lease_s = self._watchers.add(key, watcher, now=state.loop.time())
         await state.holdings.refresh()
-        return Watching(int(lease_s), state.holdings.trie.get(key) or NOTHING)
+        return Watched(int(lease_s), state.holdings.trie.get(key) or NOTHING)
 
     def on_filed(self, key: bytes, header: Header, value: bytes | None) -> None:
         """This record is new here, or lives longer; its value may be left out if it is long."""

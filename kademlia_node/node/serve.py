@@ -51,7 +51,7 @@ from kademlia_node.node.notify import Notifier
 from kademlia_node.node.reach import Reach
 from kademlia_node.node.snapshots import name_of_few
 from kademlia_node.node.state import NodeState
-from kademlia_node.node.watch import Watches
+from kademlia_node.node.subscription import Subscriptions
 from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import (
     CONTACTS_PER_ANSWER_MAX,
@@ -75,7 +75,7 @@ class Server:
         *,
         reach: Reach,
         notifier: Notifier,
-        watches: Watches,
+        subscriptions: Subscriptions,
         on_stored: Callable[[Place], None] | None = None,
     ) -> None:
         """Answer for this node; `on_stored` is told where what a STORE brought is held now."""
@@ -83,7 +83,7 @@ class Server:
         self._on_stored = on_stored
         self._reach = reach
         self._notifier = notifier
-        self._watches = watches
+        self._subscriptions = subscriptions
         self._tasks: asyncio.TaskGroup | None = None
         self._serving: Counter[bytes] = Counter()  # requests, by the ID of who asked
         misses_per_s = state.settings.chunk_misses_per_s
@@ -128,7 +128,7 @@ class Server:
             case Watch(key):
                 self._later(self._notifier.watch(asker.contact, key), asker, reply)
             case Notify():
-                reply(self._watches.on_notify(asker.contact, request))
+                reply(self._subscriptions.on_notify(asker.contact, request))
             case Leaving():
                 self._state.table.remove(asker.contact.id)
                 reply(Left())

@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from kademlia_node.core.key import Spot
 from kademlia_node.core.limiter import TokenBucket
 from kademlia_node.core.manifest import Manifest, Piece
 from kademlia_node.core.message import Snapshot
@@ -28,8 +29,6 @@ from kademlia_node.store.base import Store
 FEW: Final = VALUES_BYTES_MAX // 150  # more signed records than this never fit one answer
 STEP: Final = 256  # records read between two looks at the event loop
 TOPICS_MAX: Final = 256  # whose snapshots are remembered
-Spot = tuple[bytes, bytes]
-"""(author, slot)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from kademlia_node.node.join import Joiner
 from kademlia_node.node.notify import Notifier
 from kademlia_node.node.receipt import OperationCost
 from kademlia_node.node.state import NodeState
+from kademlia_node.node.subscription import Subscriptions
 from kademlia_node.node.upkeep import Upkeep
-from kademlia_node.node.watch import Watches
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ async def report(
     *,
     joiner: Joiner,
     upkeep: Upkeep,
-    watches: Watches,
+    subscriptions: Subscriptions,
     notifier: Notifier,
     invite: Invite,
 ) -> Status:
@@ -71,7 +71,7 @@ async def report(
         records=usage.records,
         stored_bytes=usage.size_bytes,
         publications=await state.store.publications.count(),
-        watches=len(watches),
+        watches=len(subscriptions),
         watchers=notifier.leases(),
         unreachable=joiner.unreachable,
         counters=dict(sorted((state.exchange.counts + state.counts).items())),

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kademlia_node.core.contact import Contact
-from kademlia_node.core.key import Key, Kind
+from kademlia_node.core.key import Key, Kind, Spot
 from kademlia_node.core.message import Item, Values
 from kademlia_node.core.record import Reason
 from kademlia_node.errors import BadRecord
@@ -19,8 +19,6 @@ from kademlia_node.node.state import NodeState
 
 PATHS_MIN = 2  # that must agree on an entry, where there are so many
 
-Spot = tuple[bytes, bytes]
-"""(author, slot)."""
 Shown = tuple[bytes, bytes, tuple[int, bytes, int, int]]
 """Author, slot, version."""
 

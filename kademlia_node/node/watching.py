@@ -1,7 +1,7 @@
 """The verb that goes on: what is under a key, and what becomes of it.
 
 Not known here: the other verbs, which `node` and `sharing` add, and how changes are heard of
-(`watch`).
+(`subscription`).
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from kademlia_node.core.feed import Change
 from kademlia_node.core.key import Key, entry_key
 from kademlia_node.node.arguments import Author, checked_author, checked_slot, checked_topic
 from kademlia_node.node.life import Life
+from kademlia_node.node.subscription import Subscription
 from kademlia_node.node.topic import TopicReading
-from kademlia_node.node.watch import Watch
 
 
 class Watching(Life):
@@ -53,15 +53,18 @@ class Watching(Life):
             if own or author is not None:
                 raise ValueError("author and own go with a name; a topic is everybody's")
             key = checked_topic(topic)
-            return Watch(
-                parts.state, parts.watches, key, read=lambda: TopicReading(parts.state, key).items()
+            return Subscription(
+                parts.state,
+                parts.subscriptions,
+                key,
+                read=lambda: TopicReading(parts.state, key).items(),
             ).changes()
         assert name is not None
         owner, slot = self._owner(author, own=own), checked_slot(name)
         entry = entry_key(owner, slot)
-        return Watch(
+        return Subscription(
             parts.state,
-            parts.watches,
+            parts.subscriptions,
             entry,
             read=lambda: parts.reader.items(entry, owner, slot),
             spot=(owner, slot),

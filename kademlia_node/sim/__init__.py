@@ -49,7 +49,7 @@ from kademlia_node.sim.clocks import Clock
 from kademlia_node.sim.diary import Diary
 from kademlia_node.sim.faults import Fault, FaultKind, apply, plan, timeline
 from kademlia_node.sim.healing import heal
-from kademlia_node.sim.invariants import Watch
+from kademlia_node.sim.invariants import Inspector
 from kademlia_node.sim.latency import (
     LATENCIES,
     AsymmetricLatency,
@@ -80,6 +80,7 @@ __all__ = [
     "FaultKind",
     "FaultyStore",
     "FixedLatency",
+    "Inspector",
     "LogNormalLatency",
     "Machine",
     "Nat",
@@ -95,7 +96,6 @@ __all__ = [
     "Swarm",
     "Violation",
     "VirtualLoop",
-    "Watch",
     "Workload",
     "apply",
     "heal",

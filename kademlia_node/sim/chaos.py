@@ -25,7 +25,7 @@ from kademlia_node.sim.attack import Assault, Attack, launch
 from kademlia_node.sim.clock import run
 from kademlia_node.sim.faults import NETWORK_KINDS, Fault, FaultKind, apply, plan
 from kademlia_node.sim.healing import heal
-from kademlia_node.sim.invariants import Watch
+from kademlia_node.sim.invariants import Inspector
 from kademlia_node.sim.latency import LATENCIES
 from kademlia_node.sim.logged import no_errors_logged
 from kademlia_node.sim.onlookers import Onlookers
@@ -102,17 +102,19 @@ class Chaos:
             commit_every=commit_every if scenario.disks else None,
             latency=LATENCIES[scenario.latency](scenario.seed),
         )
-        self._watch = Watch(self._swarm, rng=self._fresh_rng())
+        self._inspector = Inspector(self._swarm, rng=self._fresh_rng())
         numbers = range(scenario.nodes)
         self._writers = frozenset(self._rng.sample(numbers, scenario.nodes // 2))
         self._work = Workload(
             self._swarm,
-            self._watch,
+            self._inspector,
             rng=self._fresh_rng(),
             writers=self._writers,
             every_s=scenario.every_s,
         )
-        self._onlookers = Onlookers(self._swarm, self._watch, rng=self._fresh_rng(), topics=WATCHED)
+        self._onlookers = Onlookers(
+            self._swarm, self._inspector, rng=self._fresh_rng(), topics=WATCHED
+        )
         self._assault: Assault | None = None
         self._in_force: list[str] = []  # faults
         self.result = Result(scenario=scenario, done=self._work.done, failed=self._work.failed)
@@ -126,7 +128,7 @@ class Chaos:
                 await self._calm_down()
                 result.healed_after_s = await heal(
                     self._swarm,
-                    self._watch.oracle,
+                    self._inspector.oracle,
                     rng=self._fresh_rng(),
                     on_look=self._look,
                     others=[one.ill for one in self._onlookers.all],
@@ -200,14 +202,14 @@ class Chaos:
         away = sorted(set(range(self._scenario.nodes)) - set(here))
         self._swarm.diary.note(f"down: {away}; in force: {'; '.join(self._in_force) or 'no fault'}")
         self._check_complaints()
-        await self._watch.look()
+        await self._inspector.look()
 
     async def _attack(self, attack: Attack, *, after_s: float) -> None:
         """Let attackers in; Sybils gather around something that was written."""
         count = max(1, int(ATTACKERS * self._scenario.nodes))
         rng = self._fresh_rng()
         await asyncio.sleep(after_s)
-        items = self._watch.oracle.items
+        items = self._inspector.oracle.items
         key = rng.choice(items).key if items and attack in AIMED else None
         self._assault = await launch(
             attack, self._swarm, count=count, rng=rng, target=key, rate_per_s=STRIKES_PER_S

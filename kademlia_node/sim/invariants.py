@@ -1,8 +1,8 @@
 """What must hold at every moment of a simulated run, whatever goes wrong: safety.
 
-`Watch.look` inspects tables and disks from outside and asks no node anything; `Watch.on_receipt`
-and `Watch.on_read` judge what an operation has just said. Each raises `Violation` of one of the
-first seven `sim.rules`. What may take a while (liveness) is not known here; see `sim.healing`.
+`Inspector.look` reads tables and disks from outside and asks no node anything; its `on_receipt` and
+`on_read` judge what an operation has just said. Each raises `Violation` of one of the first seven
+`sim.rules`. What may take a while (liveness) is not known here; see `sim.healing`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ CLOSEST_COUNT = 8  # compared for one random target per node and look
 ROUNDING_S = 1.0  # expiries are whole seconds
 
 
-class Watch:
+class Inspector:
     """Holds a swarm against what its oracle knows.
 
     Everything is to be written through its `oracle`.

@@ -16,11 +16,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Final, Self
 
-from kademlia_node.core.feed import Change, ChangeKind, Spot
-from kademlia_node.core.key import topic_key
+from kademlia_node.core.feed import Change, ChangeKind
+from kademlia_node.core.key import Spot, topic_key
 from kademlia_node.errors import NotRunning
 from kademlia_node.node.node import Node
-from kademlia_node.sim.invariants import Watch
+from kademlia_node.sim.invariants import Inspector
 from kademlia_node.sim.oracle import Item
 from kademlia_node.sim.rules import Rule, Violation
 from kademlia_node.sim.swarm import Swarm
@@ -38,9 +38,9 @@ class Onlooker:
         topic: Which.
     """
 
-    def __init__(self, swarm: Swarm, watch: Watch, *, number: int, topic: str) -> None:
+    def __init__(self, swarm: Swarm, inspector: Inspector, *, number: int, topic: str) -> None:
         self._swarm = swarm
-        self._watch = watch
+        self._inspector = inspector
         self._number = number
         self._topic = topic
         self._there: dict[Spot, Change] = {}  # the last of each entry that was told, by this node
@@ -56,7 +56,7 @@ class Onlooker:
 
     async def ill(self) -> str | None:
         """An entry of which it knows something else than a reader would find; None if of none."""
-        oracle = self._watch.oracle
+        oracle = self._inspector.oracle
         for item in oracle.items:
             values = oracle.may_be_found(item) if item.topic == self._topic else None
             told = self._there.get((item.author or b"", item.name.encode()))
@@ -78,7 +78,7 @@ class Onlooker:
         spot = change.author, change.slot
         key = topic_key(self._topic.encode())
         item = Item(key, change.author, change.slot.decode(), self._topic)
-        self._watch.on_read(item, change.value, node)
+        self._inspector.on_read(item, change.value, node)
         before = self._there.get(spot)
         is_back = before is None or ChangeKind.EXPIRED in (before.kind, change.kind)
         if before is not None and not is_back and change.seq <= before.seq:
@@ -98,10 +98,10 @@ class Onlookers:
     """
 
     def __init__(
-        self, swarm: Swarm, watch: Watch, *, rng: random.Random, topics: Sequence[str]
+        self, swarm: Swarm, inspector: Inspector, *, rng: random.Random, topics: Sequence[str]
     ) -> None:
         self._swarm = swarm
-        self._watch = watch
+        self._inspector = inspector
         self._rng = rng
         self._topics = topics
         self.all: list[Onlooker] = []
@@ -111,7 +111,7 @@ class Onlookers:
         """They watch for the length of the block; what they find false is raised from it."""
         numbers = self._rng.sample(range(len(self._swarm.nodes)), len(self._topics))
         self.all = [
-            Onlooker(self._swarm, self._watch, number=number, topic=topic)
+            Onlooker(self._swarm, self._inspector, number=number, topic=topic)
             for number, topic in zip(numbers, self._topics, strict=True)
         ]
         async with asyncio.TaskGroup() as tasks:

@@ -1,8 +1,8 @@
 """What users do all day: random writes and reads by random nodes of a swarm, at random moments.
 
 Names, slots and topics are few, so that versions compete and withdrawals meet. It refuses to know
-what may go wrong with the network; every write goes through the oracle of a `Watch`, and whatever
-a read says is shown to it. Failing is allowed, by the errors that are documented; lying is
+what may go wrong with the network; every write goes through the oracle of an `Inspector`, and
+whatever a read says is shown to it. Failing is allowed, by the errors that are documented; lying is
 not, and neither is any other exception.
 """
 
@@ -17,7 +17,7 @@ from typing import Final
 from kademlia_node.core.key import topic_key
 from kademlia_node.errors import KademliaError, ValueTooLarge
 from kademlia_node.node.node import Node
-from kademlia_node.sim.invariants import Watch
+from kademlia_node.sim.invariants import Inspector
 from kademlia_node.sim.oracle import Item, read
 from kademlia_node.sim.rules import Rule, Violation
 from kademlia_node.sim.swarm import Swarm
@@ -52,14 +52,14 @@ class Workload:
     def __init__(
         self,
         swarm: Swarm,
-        watch: Watch,
+        inspector: Inspector,
         *,
         rng: random.Random,
         writers: Collection[int],
         every_s: float,
     ) -> None:
         self._swarm = swarm
-        self._watch = watch
+        self._inspector = inspector
         self._rng = rng
         self._writers = frozenset(writers)
         self._every_s = every_s
@@ -122,17 +122,17 @@ class Workload:
     # --- What they do; each returns what the diary is to say --------------------------------------
 
     async def _put(self, node: Node) -> object:
-        receipt = await self._watch.oracle.put(node, self._value())
+        receipt = await self._inspector.oracle.put(node, self._value())
         return f"{receipt.key}: {receipt.summary()}"
 
     async def _set(self, node: Node) -> object:
         name = self._name()
-        receipt = await self._watch.oracle.set(node, name, self._value())
+        receipt = await self._inspector.oracle.set(node, name, self._value())
         return f"{name!r}: {receipt.summary()}"
 
     async def _set_own(self, node: Node) -> object:
         name = self._name()
-        receipt = await self._watch.oracle.set(node, name, self._value(), own=True)
+        receipt = await self._inspector.oracle.set(node, name, self._value(), own=True)
         return f"{name!r}: {receipt.summary()}"
 
     async def _swap(self, node: Node) -> object:
@@ -141,14 +141,14 @@ class Workload:
         The second writer may have missed the first write, and then sees an earlier seq.
         """
         name = self._name()
-        first = await self._watch.oracle.set(node, name, self._value())
+        first = await self._inspector.oracle.set(node, name, self._value())
         other = self._pick(writes=True) or node
-        receipt = await self._watch.oracle.set(other, name, self._value(), expect_seq=first.seq)
+        receipt = await self._inspector.oracle.set(other, name, self._value(), expect_seq=first.seq)
         return f"{name!r}: {receipt.summary()}"
 
     async def _announce(self, node: Node) -> object:
         topic, slot = self._spot()
-        receipt = await self._watch.oracle.announce(node, topic, self._value(), slot=slot)
+        receipt = await self._inspector.oracle.announce(node, topic, self._value(), slot=slot)
         return f"{topic!r} {slot!r}: {receipt.summary()}"
 
     async def _crowd(self, node: Node) -> object:
@@ -166,7 +166,7 @@ class Workload:
     async def _enter(self, node: Node) -> object:
         slot = f"slot {self._rng.randrange(2 * CROWD)}"
         await asyncio.sleep(self._rng.uniform(0, CROWD_S))
-        receipt = await self._watch.oracle.announce(node, CROWDED, self._value(), slot=slot)
+        receipt = await self._inspector.oracle.announce(node, CROWDED, self._value(), slot=slot)
         return f"{CROWDED!r} {slot!r}: {receipt.summary()}"
 
     async def _find(self, node: Node) -> object:
@@ -175,26 +175,26 @@ class Workload:
             async for entry in node.find(CROWDED):
                 found += 1
                 item = Item(topic_key(CROWDED.encode()), entry.author, entry.slot.decode(), CROWDED)
-                self._watch.on_read(item, entry.value, node)
+                self._inspector.on_read(item, entry.value, node)
         return f"{CROWDED!r}: {found} entries in {CROWD} readings"
 
     async def _withdraw(self, node: Node) -> object:
         name, own = self._name(), self._rng.random() < 0.5
-        receipt = await self._watch.oracle.withdraw(node, name, own=own)
+        receipt = await self._inspector.oracle.withdraw(node, name, own=own)
         return f"{name!r}: {receipt.summary()}"
 
     async def _retract(self, node: Node) -> object:
         topic, slot = self._spot()
-        receipt = await self._watch.oracle.retract(node, topic, slot=slot)
+        receipt = await self._inspector.oracle.retract(node, topic, slot=slot)
         return f"{topic!r} {slot!r}: {receipt.summary()}"
 
     async def _get(self, node: Node) -> object:
-        items = self._watch.oracle.items
+        items = self._inspector.oracle.items
         if not items:
             return "of nothing"
         item = self._rng.choice(items)
         value = await read(item, node, reads=self._rng.choice(READS))
-        self._watch.on_read(item, value, node)
+        self._inspector.on_read(item, value, node)
         return f"{item}: {'nothing' if value is None else f'{len(value)} bytes'}"
 
     async def _lookup(self, node: Node) -> object:

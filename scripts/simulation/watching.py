@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from kademlia_node.core.feed import ChangeKind
+from kademlia_node.core.key import Spot
 from kademlia_node.errors import KademliaError
 from kademlia_node.node.node import Node
 from kademlia_node.sim import Swarm
@@ -30,8 +31,6 @@ from scripts.simulation.weather import (
 TOPIC: Final = "watched"
 LATE_S: Final = 180.0  # what no push has told is found at one of the next renewals
 
-Spot = tuple[bytes, bytes]
-"""(author, slot)."""
 Version = tuple[bytes, bytes, int]
 """(author, slot, seq)."""
 

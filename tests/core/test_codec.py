@@ -49,7 +49,7 @@ from kademlia_node.core.message import (
     StoreStatus,
     Values,
     Watch,
-    Watching,
+    Watched,
 )
 from kademlia_node.core.packet import OPENING_BYTES_MIN
 from kademlia_node.core.record import Header, Reason
@@ -128,7 +128,7 @@ responses: st.SearchStrategy[Response] = st.one_of(
     listed,
     st.builds(Digests, st.integers(DIGEST_KEYS_MAX + 1, 2**32 - 1), branches),
     st.just(Left()),
-    st.builds(Watching, u32, digests),
+    st.builds(Watched, u32, digests),
     st.builds(Notified, st.booleans()),
     st.builds(Refused, u64, st.text(st.characters(max_codepoint=127), max_size=DETAIL_BYTES_MAX)),
 )
@@ -181,8 +181,8 @@ RESPONSES: list[Response] = [
     Digests(1, held=(Held(b"k" * 32, b"versions"),)),
     Digests(1000, children=(b"children",) * 16),
     Left(),
-    Watching(300, b"versions"),
-    Watching(0),
+    Watched(300, b"versions"),
+    Watched(0),
     Notified(wanted=False),
     Refused(ErrorCode.BUSY, "later"),
 ]

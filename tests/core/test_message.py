@@ -37,7 +37,7 @@ ANSWERS = {  # Op -> its request and its response
     Op.CHUNK: (message.Chunk, message.Chunked),
     Op.DIGEST: (message.Digest, message.Digests),
     Op.LEAVING: (message.Leaving, message.Left),
-    Op.WATCH: (message.Watch, message.Watching),
+    Op.WATCH: (message.Watch, message.Watched),
     Op.NOTIFY: (message.Notify, message.Notified),
 }
 

@@ -46,7 +46,7 @@ from kademlia_node.core.message import (
     StoreStatus,
     Values,
     Watch,
-    Watching,
+    Watched,
 )
 from kademlia_node.core.record import Header, Record
 from kademlia_node.core.session import Session
@@ -143,7 +143,7 @@ RESPONSES: list[Response] = [
     FULL_LEAF,
     Digests(U32_MAX, children=(KEY[:DIGEST_BYTES],) * 16),
     Left(),
-    Watching(U32_MAX, KEY[:DIGEST_BYTES]),
+    Watched(U32_MAX, KEY[:DIGEST_BYTES]),
     Notified(wanted=True),
     Refused(U64_MAX, "x" * codec.DETAIL_BYTES_MAX),
 ]

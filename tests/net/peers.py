@@ -41,7 +41,7 @@ from kademlia_node.core.message import (
     StoreStatus,
     Values,
     Watch,
-    Watching,
+    Watched,
 )
 from kademlia_node.core.network import Network
 from kademlia_node.core.suite import Suite
@@ -71,7 +71,7 @@ def polite(_asker: Asker, request: Request) -> Response:
         Probe: Probed(accepted=False),
         Digest: Digests(0),
         Leaving: Left(),
-        Watch: Watching(0),
+        Watch: Watched(0),
         Notify: Notified(wanted=False),
     }
     return answers[type(request)]

@@ -22,7 +22,7 @@ from kademlia_node.core.message import (
     Request,
     Response,
     Watch,
-    Watching,
+    Watched,
 )
 from kademlia_node.errors import NotRunning
 from kademlia_node.node.node import Node
@@ -34,7 +34,7 @@ from tests.node.network import HOUR, PRIVATE, Neighbourhood, Puppet, commons_ent
 TOPIC = "weather"
 
 
-class Watched:
+class Told:
     """What somebody who watches was told, and when."""
 
     def __init__(self) -> None:
@@ -53,8 +53,8 @@ class Watched:
 
 
 @asynccontextmanager
-async def watching(node: Node, topic: str | None = TOPIC, **options: Any) -> AsyncIterator[Watched]:
-    watched = Watched()
+async def watching(node: Node, topic: str | None = TOPIC, **options: Any) -> AsyncIterator[Told]:
+    watched = Told()
     task = asyncio.create_task(watched.watch(node, topic, **options))
     await asyncio.sleep(5)
     try:
@@ -186,7 +186,7 @@ async def test_the_first_node_of_a_network_may_watch_as_soon_as_it_has_started()
 async def test_watching_ends_with_the_node() -> None:
     async with Swarm(nodes=6, seed=2, network=PRIVATE) as swarm:
         node = swarm.nodes[2]
-        watched = Watched()
+        watched = Told()
         waiting = asyncio.create_task(watched.watch(node, TOPIC))
         await asyncio.sleep(5)
         await swarm.stop(node)
@@ -375,7 +375,7 @@ async def test_a_forged_record_of_one_who_was_asked_is_not_told() -> None:
                 case FindNode():
                     return Nodes(())
                 case Watch():
-                    return Watching(300)
+                    return Watched(300)
             return None
 
         stranger.answer = answer
@@ -396,7 +396,7 @@ async def test_a_forged_record_of_one_who_was_asked_is_not_told() -> None:
 
 async def test_a_liar_among_those_who_tell_has_a_key_read_now_and_then_and_no_more() -> None:
     def answer(request: Request) -> Response | None:
-        return Watching(300, b"whatever") if isinstance(request, Watch) else None
+        return Watched(300, b"whatever") if isinstance(request, Watch) else None
 
     async with Neighbourhood() as here:
         nodes = await here.grow(3)
@@ -413,7 +413,7 @@ async def test_a_liar_among_those_who_tell_has_a_key_read_now_and_then_and_no_mo
 
 async def test_a_holder_that_is_alone_with_what_it_has_makes_nobody_read() -> None:
     def answer(request: Request) -> Response | None:
-        return Watching(300, b"whatever") if isinstance(request, Watch) else None
+        return Watched(300, b"whatever") if isinstance(request, Watch) else None
 
     async with Neighbourhood() as here:
         nodes = await here.grow_puppets(5)
@@ -433,7 +433,7 @@ async def test_clients_tell_nobody_and_may_watch() -> None:
         nodes = await here.grow(5)
         client = await here.start(server=False)
         stranger = await here.stranger()
-        assert await stranger.ask(client, Watch(b"k" * 32)) == Watching(0)
+        assert await stranger.ask(client, Watch(b"k" * 32)) == Watched(0)
         async with watching(client) as watched:
             await nodes[1].announce(TOPIC, b"rain")
             await asyncio.sleep(5)

@@ -53,7 +53,7 @@ from kademlia_node.core.message import (
     StoreStatus,
     Values,
     Watch,
-    Watching,
+    Watched,
 )
 from kademlia_node.core.network import Network
 from kademlia_node.core.record import Reason, Record, make_blob, make_entry, make_topic_entry
@@ -191,8 +191,8 @@ MESSAGES: dict[str, Request | Response] = {
     "LEAVING": Leaving(),
     "LEAVING.answer": Left(),
     "WATCH": Watch(TOPIC),
-    "WATCH.answer": Watching(300, bytes.fromhex("0011223344556677")),
-    "WATCH.no": Watching(0),
+    "WATCH.answer": Watched(300, bytes.fromhex("0011223344556677")),
+    "WATCH.no": Watched(0),
     "NOTIFY": Notify(ENTRY.key, ENTRY.header, ENTRY.value),
     "NOTIFY.long": Notify(LARGE_BLOB.key, LARGE_BLOB.header, None),
     "NOTIFY.answer": Notified(wanted=True),

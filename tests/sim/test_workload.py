@@ -10,7 +10,7 @@ from kademlia_node import Node, ValueTooLarge
 from kademlia_node.errors import NoAnswer
 from kademlia_node.sim import FixedLatency, Swarm, run
 from kademlia_node.sim.chaos import BRISK
-from kademlia_node.sim.invariants import Watch
+from kademlia_node.sim.invariants import Inspector
 from kademlia_node.sim.rules import Violation
 from kademlia_node.sim.workload import CROWD, LONG_BYTES_MAX, SHORT_BYTES_MAX, Workload
 
@@ -37,26 +37,26 @@ def swarm_of(nodes: int = 10) -> Swarm:
 
 def work_in(
     swarm: Swarm,
-    watch: Watch | None = None,
+    inspector: Inspector | None = None,
     *,
     seed: int = 3,
     writers: Collection[int] = range(10),
 ) -> Workload:
-    watch = watch or watch_over(swarm)
-    return Workload(swarm, watch, rng=random.Random(seed), writers=writers, every_s=2.0)
+    inspector = inspector or inspector_of(swarm)
+    return Workload(swarm, inspector, rng=random.Random(seed), writers=writers, every_s=2.0)
 
 
-def watch_over(swarm: Swarm) -> Watch:
-    return Watch(swarm, rng=random.Random(2))
+def inspector_of(swarm: Swarm) -> Inspector:
+    return Inspector(swarm, rng=random.Random(2))
 
 
 async def test_in_a_healthy_swarm_every_verb_is_done_and_none_fails() -> None:
     async with swarm_of() as swarm:
-        watch = watch_over(swarm)
-        work = work_in(swarm, watch)
+        inspector = inspector_of(swarm)
+        work = work_in(swarm, inspector)
         await work.run(MINUTES_S)
-        await watch.look()
-        assert await watch.oracle.check(swarm.nodes[0]) == []
+        await inspector.look()
+        assert await inspector.oracle.check(swarm.nodes[0]) == []
     assert set(work.done) == VERBS | CROWDING
     assert work.done["find"] == work.done["crowd"] == work.done["enter"] / CROWD
     assert not work.failed
@@ -76,9 +76,9 @@ def test_equal_seeds_are_equal_days() -> None:
 
 async def test_only_writers_write_and_everybody_reads() -> None:
     async with swarm_of() as swarm:
-        watch = watch_over(swarm)
-        await work_in(swarm, watch, writers=(2, 5)).run(MINUTES_S)
-        oracle = watch.oracle
+        inspector = inspector_of(swarm)
+        await work_in(swarm, inspector, writers=(2, 5)).run(MINUTES_S)
+        oracle = inspector.oracle
         told = [event.text.split() for event in swarm.diary.between(0.0, float("inf"))]
     wrote = [write.writer.number for item in oracle.items for write in oracle.writes(item)]
     assert set(wrote) == {2, 5}
@@ -102,9 +102,9 @@ async def test_without_a_writer_who_runs_nothing_is_written() -> None:
 
 async def test_values_are_short_and_long_and_never_written_twice() -> None:
     async with swarm_of() as swarm:
-        watch = watch_over(swarm)
-        await work_in(swarm, watch).run(MINUTES_S)
-        oracle = watch.oracle
+        inspector = inspector_of(swarm)
+        await work_in(swarm, inspector).run(MINUTES_S)
+        oracle = inspector.oracle
     written = [write.value for item in oracle.items for write in oracle.writes(item)]
     values = [value for value in written if value is not None]
     assert len(values) == len(set(values)) > 50

@@ -7,7 +7,8 @@ It is read at the beginning, too: what is there already is told first, so nothin
 between, nor by a program that was away and watches again.
 
 Refuses to know how a key is read (`topic`, `read`) and in which order changes are told
-(`core.feed`). Driven by whoever iterates over `Watch.changes`; `Watches` hears what comes in.
+(`core.feed`). Driven by whoever iterates over `Subscription.changes`; `Subscriptions` hears what
+comes in.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ from typing import Final
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.digest import NOTHING
-from kademlia_node.core.feed import Change, Feed, Spot
-from kademlia_node.core.key import Key
+from kademlia_node.core.feed import Change, Feed
+from kademlia_node.core.key import Key, Spot
 from kademlia_node.core.manifest import Piece
-from kademlia_node.core.message import FindNode, Item, Notified, Notify, Watching
-from kademlia_node.core.message import Watch as WatchRequest
+from kademlia_node.core.message import FindNode, Item, Notified, Notify, Watch, Watched
 from kademlia_node.core.record import Header, Reason
 from kademlia_node.core.replica import size_if_crowded
 from kademlia_node.errors import BadRecord, NoAnswer, NotRunning, PeerRefused, SetupError
@@ -42,30 +42,34 @@ Read = Callable[[], AsyncGenerator[Item, None]]
 GRACE_S: Final = 1.0  # after an entry has expired, for its renewal may be on its way
 
 
-class Watches:
+class Subscriptions:
     """All that one node watches."""
 
     def __init__(self, state: NodeState) -> None:
         self._state = state
-        self._by_key: dict[bytes, list[Watch]] = {}
+        self._by_key: dict[bytes, list[Subscription]] = {}
 
     def __len__(self) -> int:
         return sum(map(len, self._by_key.values()))
 
-    def begin(self, watch: Watch) -> None:
+    def begin(self, subscription: Subscription) -> None:
         """Let it hear of its key from now on."""
-        self._by_key.setdefault(watch.key.digest, []).append(watch)
+        self._by_key.setdefault(subscription.key.digest, []).append(subscription)
 
-    def end(self, watch: Watch) -> None:
+    def end(self, subscription: Subscription) -> None:
         """Let it hear no more."""
-        watching = self._by_key[watch.key.digest]
-        watching.remove(watch)
+        watching = self._by_key[subscription.key.digest]
+        watching.remove(subscription)
         if not watching:
-            del self._by_key[watch.key.digest]
+            del self._by_key[subscription.key.digest]
 
     def on_notify(self, teller: Contact, news: Notify) -> Notified:
         """A peer tells of a record; it is heard if it was asked to tell."""
-        asked = [watch for watch in self._by_key.get(news.key, ()) if watch.has_asked(teller)]
+        asked = [
+            subscription
+            for subscription in self._by_key.get(news.key, ())
+            if subscription.has_asked(teller)
+        ]
         if not asked or news.header.kind is not asked[0].key.kind:
             sometimes(Rare.NEWS_UNWANTED)
             return Notified(wanted=False)
@@ -74,35 +78,41 @@ class Watches:
         except BadRecord as error:
             self._state.count_bad(error, by="watcher")
             return Notified(wanted=error.reason is Reason.EXPIRED)  # our clock may be ahead
-        for watch in asked:
-            watch.on_news(teller, news.header, news.value)
+        for subscription in asked:
+            subscription.on_news(teller, news.header, news.value)
         return Notified(wanted=True)
 
     def on_filed(self, key: bytes, header: Header, value: bytes | None) -> None:
         """A record was filed, or renewed, in our own store."""
-        for watch in self._by_key.get(key, ()):
-            if header.kind is watch.key.kind:
-                watch.on_news(None, header, value)
+        for subscription in self._by_key.get(key, ()):
+            if header.kind is subscription.key.kind:
+                subscription.on_news(None, header, value)
 
 
-class Watch:
+class Subscription:
     """One key that is watched.
 
     Args:
         state: The node that watches.
-        watches: Where it hears.
+        subscriptions: Where it hears.
         key: Of a topic or of an entry.
         read: Reads it.
         spot: Of the entry; None: all of them.
     """
 
     def __init__(
-        self, state: NodeState, watches: Watches, key: Key, *, read: Read, spot: Spot | None = None
+        self,
+        state: NodeState,
+        subscriptions: Subscriptions,
+        key: Key,
+        *,
+        read: Read,
+        spot: Spot | None = None,
     ) -> None:
         settings = state.settings
         self.key = key
         self._state = state
-        self._watches = watches
+        self._subscriptions = subscriptions
         self._read = read
         self._spot = spot
         self._feed = Feed(
@@ -124,7 +134,7 @@ class Watch:
         Raises:
             NotRunning: the node has stopped.
         """
-        self._watches.begin(self)
+        self._subscriptions.begin(self)
         keeping = self._state.background.start(self._keep())
         try:
             while True:
@@ -138,7 +148,7 @@ class Watch:
                     self._wake.set()
                 await self._next_news()
         finally:
-            self._watches.end(self)
+            self._subscriptions.end(self)
             if keeping is not None:
                 keeping.cancel()
 
@@ -240,13 +250,13 @@ class Watch:
 
         async def ask(holder: Contact) -> None:
             try:
-                answer = await self._state.exchange.ask(holder, WatchRequest(self.key.digest))
+                answer = await self._state.exchange.ask(holder, Watch(self.key.digest))
             except (NoAnswer, PeerRefused):
                 sometimes(Rare.TELLER_LOST)
                 del self._holders[holder]
                 look_in_s.append(settings.watch_retry_s)
                 return
-            assert isinstance(answer, Watching), "the exchange lets nothing else through"
+            assert isinstance(answer, Watched), "the exchange lets nothing else through"
             self._holders[holder] = answer.versions
             leases_s.append(answer.lease_s or math.inf)
             if not answer.lease_s and answer.versions == NOTHING:
