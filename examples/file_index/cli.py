@@ -227,12 +227,6 @@ def search(
         _end("nothing was found", code=1)
 
 
-def _hint(ledger: Ledger) -> str | None:
-    """Where a process that shares from the same folder is reached, while one does."""
-    invite: str = ledger.facts().get("invite", "")
-    return invite if invite and is_shared(ledger.path) else None
-
-
 class Shown:
     """The results that were printed, or are to be in a table; numbered from 1."""
 
@@ -263,7 +257,7 @@ class Shown:
 async def _search(
     ledger: Ledger, joining: Joining, words: list[str], wait_s: float, **options: Any
 ) -> list[Hit]:
-    async with guest(ledger.path, joining, hint=_hint(ledger)) as node:
+    async with guest(ledger, joining) as node:
         searching = Search(node, words, **options)
         if not await searching.run(within_s=wait_s):
             view.talk(f"not all was read: it is too much, or {wait_s:.0f} s were too few")
@@ -310,19 +304,19 @@ def get(
             key, name, length_max = Key.parse(row.key), row.name, row.size
         else:
             key, name, length_max = Key.parse(result), result, None
-        target = target_of(name, output)
-        if max_size is not None:
-            length_max = max_size
-        asyncio.run(_get(ledger, joining, key, target, length_max))
+        target, is_named = target_of(name, output)
+        size = length_max if max_size is None else max_size
+        try:
+            asyncio.run(_get(ledger, joining, key, target, length_max=size, overwrite=is_named))
+        except FileExistsError:
+            raise SetupError(f"{target} is there already: say by -o where it is to go") from None
     click.echo(str(target))
 
 
-async def _get(
-    ledger: Ledger, joining: Joining, key: Key, target: Path, length_max: int | None
-) -> None:
-    async with guest(ledger.path, joining, hint=_hint(ledger)) as node:
+async def _get(ledger: Ledger, joining: Joining, key: Key, target: Path, **options: Any) -> None:
+    async with guest(ledger, joining) as node:
         with view.meter(of_bytes=True) as meter:
-            await node.fetch(key, target, length_max=length_max, on_progress=meter.fetched)
+            await node.fetch(key, target, on_progress=meter.fetched, **options)
 
 
 # --- status and unshare ---------------------------------------------------------------------------

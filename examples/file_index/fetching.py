@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from kademlia_node import SetupError
-
 NAME_BYTES_MAX: Final = 180  # leaves room for what is appended while it is not whole
 FORBIDDEN: Final = frozenset('/\\:*?"<>|')
 NAMELESS: Final = "download"
@@ -24,15 +22,8 @@ def safe_name(path: str) -> str:
     return stem.encode()[:room].decode("utf-8", "ignore") + ending or NAMELESS
 
 
-def target_of(name: str, output: Path | None) -> Path:
-    """Where a result goes: below the current folder, or where the user says.
-
-    Raises:
-        SetupError: something is there that the user did not name.
-    """
+def target_of(name: str, output: Path | None) -> tuple[Path, bool]:
+    """Where a result goes, and whether it may replace what is there: only what the user named."""
     if output is not None and not output.is_dir():
-        return output
-    target = (output or Path()) / safe_name(name)
-    if target.is_symlink() or target.exists():
-        raise SetupError(f"{target} is there already: say by -o where it is to go")
-    return target
+        return output, True
+    return (output or Path()) / safe_name(name), False

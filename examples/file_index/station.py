@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from examples.file_index.hosting import Host, Serving, hosted_by
-from examples.file_index.ledger import Ledger
+from examples.file_index.ledger import Ledger, is_shared
 from examples.file_index.shelf import Shelf
 from kademlia_node import (
     ContentSource,
@@ -96,24 +96,22 @@ async def host_of(
 
 
 @asynccontextmanager
-async def guest(folder: Path, joining: Joining, *, hint: str | None) -> AsyncIterator[Node]:
+async def guest(ledger: Ledger, joining: Joining) -> AsyncIterator[Node]:
     """A node for one search or download.
 
-    Args:
-        folder: Where the peers of the last time are kept.
-        joining: How to join.
-        hint: Where a process of this machine shares from the same folder, if one does.
+    It joins through the peers of the last time, too, and through a process of this machine that
+    shares from the same folder, while one does.
 
     Raises:
         SetupError: nobody was reached.
     """
-    bootstrap = (*joining.bootstrap, *([] if hint is None else [hint]))
-    memory = _read_memory(folder)
+    folder, invite = ledger.path, ledger.facts().get("invite", "")
+    sharing = (invite,) if invite and is_shared(folder) else ()
     async with Node(
         network=joining.network,
-        bootstrap=bootstrap,
+        bootstrap=(*joining.bootstrap, *sharing),
         host=joining.host,
-        memory=memory,
+        memory=_read_memory(folder),
         server=False,
     ) as node:
         status = await node.status()

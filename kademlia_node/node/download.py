@@ -119,13 +119,15 @@ class Download:
         self._file: BinaryIO | None = None
         self._failure: OSError | None = None
 
-    async def run(self, holders: AsyncIterator[TopicEntry]) -> None:
+    async def run(self, holders: AsyncIterator[TopicEntry], *, overwrite: bool = True) -> None:
         """Fetch what is missing from the holders that announce themselves.
+
+        Without `overwrite` it takes the place of nothing that is at the path by then.
 
         Raises:
             Incomplete: nobody gives the rest; what is here is kept for the next attempt.
             SetupError: another download of this content to this path is under way.
-            OSError: the file cannot be written.
+            OSError: the file cannot be written; FileExistsError: it is not to be overwritten.
         """
         with self._open() as self._file:
             self._lock(self._file)
@@ -151,6 +153,8 @@ class Download:
                 raise Incomplete(len(self._missing), of=len(self._places))
             self._file.truncate(self._manifest.length)
             os.fsync(self._file.fileno())
+            if not overwrite:
+                self._path.touch(exist_ok=False)  # from here on the name is ours
             self._part.replace(self._path)  # before the lock is gone
 
     def _open(self) -> BinaryIO:

@@ -111,6 +111,7 @@ class Sharing(Watching):
         path: str | Path,
         *,
         length_max: int | None = None,
+        overwrite: bool = True,
         on_progress: OnProgress | None = None,
     ) -> None:
         """Fetch a content from all its holders at once into a file, every piece verified.
@@ -122,6 +123,7 @@ class Sharing(Watching):
             key: Of the manifest.
             path: The file.
             length_max: Refuse a content of more bytes; anybody can name a long one.
+            overwrite: Whether to take the place of a file that is there, or comes meanwhile.
             on_progress: Told once what an earlier attempt has left, then whenever there is more.
 
         Raises:
@@ -130,10 +132,12 @@ class Sharing(Watching):
             Incomplete: nobody gives the rest.
             MalformedMessage: the key names something that is no manifest.
             SetupError: this content is being fetched to this path already.
-            OSError: the file cannot be written; IsADirectoryError: the path is a directory's.
+            OSError: the file cannot be written; IsADirectoryError: the path is a directory's;
+                FileExistsError: something is there, and is not to be overwritten.
             TypeError, ValueError: this is not the key of a manifest.
         """
-        parts, manifest_key, target = self._active, checked_content(key), checked_path(path)
+        parts, manifest_key = self._active, checked_content(key)
+        target = checked_path(path, overwrite=overwrite)
         record, trace = await parts.reader.blob(manifest_key)
         try:
             if record is None:
@@ -143,7 +147,7 @@ class Sharing(Watching):
                 raise ValueTooLarge(f"a content of {manifest.length} bytes, not {length_max}")
             holders = TopicReading(parts.state, holders_topic(manifest_key)).entries()
             download = Download(parts.state, manifest, target, trace=trace, on_progress=on_progress)
-            await download.run(holders)
+            await download.run(holders, overwrite=overwrite)
         finally:
             parts.state.count_operation("fetch", trace)
 
@@ -171,9 +175,11 @@ def checked_content(key: object) -> Key:
     return key
 
 
-def checked_path(path: str | Path) -> Path:
-    """Where a file can be; raises IsADirectoryError."""
+def checked_path(path: str | Path, *, overwrite: bool) -> Path:
+    """Where a file can be; raises IsADirectoryError or, for what is there, FileExistsError."""
     path = Path(path)
+    if not overwrite and os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     return path

@@ -17,6 +17,7 @@ from typing import Any, Final
 import click
 from rich.console import Console
 
+from examples.file_index.ledger import Ledger, open_ledger
 from examples.file_index.searching import Search
 from examples.file_index.sharing import ENTRY_TTL_S
 from examples.file_index.station import Joining, guest
@@ -69,7 +70,14 @@ class Story:
         self._say.print(f"sharing {self._result.shared_in_all} files")
         await self._share()
         joining = Joining(network_of(self._secret), (invite,), "127.0.0.1")
-        async with guest(self._network.folder / "guest", joining, hint=None) as node:
+        with open_ledger(self._network.folder / "guest") as ledger:
+            await self._visit(ledger, joining, invite)
+        if not self._size.is_brief:
+            self._say.print("letting the largest sharer come back with everything due")
+            await self._renew()
+
+    async def _visit(self, ledger: Ledger, joining: Joining, invite: str) -> None:
+        async with guest(ledger, joining) as node:
             self._say.print("searching")
             await self._search(node)
             await self._search_by_command(invite)
@@ -78,9 +86,6 @@ class Story:
             await self._fetch_film(node)
             await self._fall_silent_and_remove(node)
             await self._search_again(node)
-        if not self._size.is_brief:
-            self._say.print("letting the largest sharer come back with everything due")
-            await self._renew()
 
     # --- Sharing ----------------------------------------------------------------------------------
 

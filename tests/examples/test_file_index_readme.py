@@ -13,7 +13,6 @@ from examples.file_index.cli import main
 from examples.file_index.fetching import NAME_BYTES_MAX, safe_name, target_of
 from examples.file_index.ledger import locked, open_ledger
 from examples.file_index.view import printable, size_text
-from kademlia_node import SetupError
 from tests import sessions
 
 ROOT = Path(__file__).parents[2]
@@ -171,16 +170,10 @@ def test_a_name_is_stripped_of_what_could_lead_elsewhere(path: str, name: str) -
     assert safe_name(path) == name
 
 
-def test_a_result_goes_where_the_user_says_and_never_over_what_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert target_of("../a.txt", None) == Path("a.txt")
-    assert target_of("../a.txt", tmp_path) == tmp_path / "a.txt"
-    assert target_of("a.txt", tmp_path / "b") == tmp_path / "b"
-    (tmp_path / "a.txt").symlink_to("/nowhere")
-    with pytest.raises(SetupError, match="there already"):
-        target_of("a.txt", None)
+def test_a_result_goes_where_the_user_says_and_replaces_only_what_was_named(tmp_path: Path) -> None:
+    assert target_of("../a.txt", None) == (Path("a.txt"), False)
+    assert target_of("../a.txt", tmp_path) == (tmp_path / "a.txt", False)
+    assert target_of("a.txt", tmp_path / "b") == (tmp_path / "b", True)
 
 
 def test_text_of_others_is_shown_escaped() -> None:

@@ -97,6 +97,6 @@ async def provide(here: Neighbourhood, source: Path, count: int) -> tuple[list[P
     return providers, receipts[0].key
 
 
-async def fetch(node: Node, key: Key, target: str | Path) -> None:
+async def fetch(node: Node, key: Key, target: str | Path, *, overwrite: bool = True) -> None:
     async with asyncio.timeout(120):
-        await node.fetch(key, target)
+        await node.fetch(key, target, overwrite=overwrite)

@@ -31,6 +31,7 @@ from tests.node.providers import (
     part_name,
     provide,
     read,
+    remove,
     write,
 )
 
@@ -143,6 +144,33 @@ async def test_a_target_is_replaced_when_the_new_one_is_whole_and_not_before(
         await fetch(reader, key, target)
         assert read(target) == CONTENT
         assert not is_there(part)
+
+
+async def test_what_is_there_or_comes_meanwhile_is_not_replaced_unless_it_may_be(
+    source: Path, target: Path, part: Path
+) -> None:
+    async with Neighbourhood() as here:
+        (provider,), key = await provide(here, source, 1)
+        reader = await here.start(server=False)
+        await fetch(reader, key, target, overwrite=False)
+        assert (read(target), is_there(part)) == (CONTENT, False)
+        asked = provider.asked.total()
+        with pytest.raises(FileExistsError, match=target.name):
+            await fetch(reader, key, target, overwrite=False)
+        assert provider.asked.total() == asked  # it was seen at once
+        remove(target)
+
+        def plant(request: Request) -> Response | None:
+            write(target, b"somebody else's")
+            return provider.give(request)
+
+        provider.answer = plant
+        with pytest.raises(FileExistsError, match=target.name):
+            await fetch(reader, key, target, overwrite=False)
+        assert read(target) == b"somebody else's"
+        assert read(part) == CONTENT
+        await fetch(reader, key, target)  # what is here already is not fetched again
+        assert read(target) == CONTENT
 
 
 async def test_a_reader_that_is_a_holder_itself_does_not_ask_itself(
