@@ -144,8 +144,6 @@ class Settings:
     verified_signatures_max: int = 16384  # 100 bytes each, against 0.1 ms for verifying again
     serving_max: int = 256  # requests waiting for the store at once; beyond, BUSY
     serving_per_peer_max: int = 64  # of those, by one peer: nobody holds all places
-    sources_max: int = 4096  # live receivers of the UDP transport
-    source_idle_s: float = 60.0  # a receiver without datagrams ends; the session stays
     receive_buffer_bytes: int = 4 * 2**20  # in the kernel, as far as it allows; bursts survive
     send_buffer_bytes_max: int = 256 * 2**10  # waiting for the kernel; beyond, dropped
 

@@ -259,23 +259,23 @@ class Exchange:
 
     # --- Receiving --------------------------------------------------------------------------------
 
-    def _receive(self, datagram: bytes, source: Address) -> bool:
-        """Handle one datagram; True when its source is a peer of ours."""
+    def _receive(self, datagram: bytes, source: Address) -> None:
         now = self._loop.time()
         self.counts["datagrams_received"] += 1
         self.counts["bytes_received"] += len(datagram)
         try:
             parsed = packet.parse(datagram)
         except MalformedMessage:
-            return self._refuse("malformed_packet")
+            self.counts["malformed_packet"] += 1
+            return
         match parsed:
             case packet.Data():
-                return self._on_data(parsed, source, now=now)
+                self._on_data(parsed, source, now=now)
             case packet.Init():
                 if drop := self._callers.on_init(parsed, source, now=now):
-                    self._refuse(f"init_{drop.name.lower()}")
+                    self.counts[f"init_{drop.name.lower()}"] += 1
             case packet.Resp():
-                return self._on_resp(parsed, source, now=now)
+                self._on_resp(parsed, source, now=now)
             case packet.Retry():
                 self._dialer.on_retry(parsed, source, now=now)
             case packet.Reset():
@@ -284,39 +284,35 @@ class Exchange:
                 self._introductions.on_who(parsed, source)
             case packet.Iam():
                 self._introductions.on_iam(parsed, source)
-        return self._dialer.knows(source)
 
-    def _refuse(self, reason: str) -> bool:
-        self.counts[reason] += 1
-        return False
-
-    def _on_data(self, data: packet.Data, source: Address, *, now: float) -> bool:
+    def _on_data(self, data: packet.Data, source: Address, *, now: float) -> None:
         session = self.sessions.receiving(data.sid)
         if session is None or session.peer.address != source:
             sometimes(Rare.SESSION_UNKNOWN)
             self._transmit(packet.pack_reset(data.sid, data.counter), source)
-            return self._refuse("unknown_session")
+            self.counts["unknown_session"] += 1
+            return
         try:
             payload = session.open(data, now=now)
         except ForgedPacket:
-            return self._refuse("forged_packet")
+            self.counts["forged_packet"] += 1
+            return
         if self.sessions.touch(session):
             self._callers.on_confirmed(session)
             self._tell_alive(session)
         if payload == CONFIRM:
-            return True
+            return
         try:
             rid, message = codec.decode_message(payload)
         except codec.UnfitRequest as error:
             self._reply(session, error.rid, Refused(error.code, error.detail))
-            return True
         except MalformedMessage:
-            return self._refuse("malformed_message")
-        if isinstance(message, Request):
-            self._on_request(session, rid, message, now=now)
+            self.counts["malformed_message"] += 1
         else:
-            self._on_response(session, rid, message, now=now)
-        return True
+            if isinstance(message, Request):
+                self._on_request(session, rid, message, now=now)
+            else:
+                self._on_response(session, rid, message, now=now)
 
     def _on_request(self, session: Session, rid: int, request: Request, *, now: float) -> None:
         cost = 1 / self._settings.chunks_per_request if isinstance(request, Chunk) else 1.0
@@ -342,10 +338,11 @@ class Exchange:
         self._tell_alive(session)
         self._pending.finish(ask, response)
 
-    def _on_resp(self, resp: packet.Resp, source: Address, *, now: float) -> bool:
+    def _on_resp(self, resp: packet.Resp, source: Address, *, now: float) -> None:
         completed = self._dialer.on_resp(resp, source, now=now)
         if completed is None:
-            return self._refuse("unasked_resp")
+            self.counts["unasked_resp"] += 1
+            return
         dial, opened = completed
         session = opened.session
         took_s = now - dial.attempt.started
@@ -365,7 +362,6 @@ class Exchange:
             self._begin(ask, session, now=now)
         if dial.rides and not dial.late:
             self._pending.finish(dial.asks[0], opened.response)
-        return True
 
     def _on_reset(self, reset: packet.Reset, source: Address) -> None:
         """The peer lost a session that we have a request in flight on: begin anew."""

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from kademlia_node.core.contact import Address
 
-Receive = Callable[[bytes, Address], bool]
-"""Takes one datagram and its source; True when the source is a peer worth a receiver of its own."""
+Receive = Callable[[bytes, Address], None]
+"""Takes one datagram and its source."""
 
 
 class Transport(Protocol):

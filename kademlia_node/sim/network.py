@@ -251,7 +251,7 @@ class SimNetwork:
         return self._trace.hexdigest()
 
     async def listen(self, host: str, port: int, receive: Receive) -> Transport:
-        """Bind an address; see `net.transport.Listen`. What `receive` returns is ignored.
+        """Bind an address; see `net.transport.Listen`.
 
         An unspecified host gives a fresh public address in a /24 of its own; port 0 the first
         free port from 4000 on.

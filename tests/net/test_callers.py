@@ -87,7 +87,7 @@ async def test_an_init_that_comes_again_after_the_handshake_proves_nothing() -> 
     alice, bob = await world.open(), await world.open()
     await alice.exchange.ask(bob.contact, Ping())
     await asyncio.sleep(1.0)
-    assert not bob.receive(world.of(Type.INIT)[0].datagram, alice.address)
+    bob.receive(world.of(Type.INIT)[0].datagram, alice.address)
     await asyncio.sleep(1.0)
     assert world.kinds() == "INIT RESP DATA RETRY"
     assert len(bob.script.served) == 1
@@ -201,7 +201,7 @@ async def test_a_replayed_init_gets_a_cookie_and_nothing_else(from_elsewhere: bo
     await asyncio.sleep(100.0)
     world.sent.clear()
     for _ in range(10):
-        assert not bob.receive(captured, ELSEWHERE if from_elsewhere else alice.address)
+        bob.receive(captured, ELSEWHERE if from_elsewhere else alice.address)
     assert {sent.kind for sent in world.sent} == {Type.RETRY}
     assert len(bob.script.served) == 1
     assert len(bob.exchange.sessions) == 1
@@ -276,7 +276,7 @@ async def test_who_is_not_let_in_is_counted_by_the_reason() -> None:
         (opening(world, bob, Ping(), caller=bob.identity).packet, bob),
         (opening(world, hard, Ping(), server=True).packet, hard),
     ]:
-        assert not peer.receive(init, ELSEWHERE)
+        peer.receive(init, ELSEWHERE)
     assert world.sent == []
     assert bob.exchange.counts["init_stranger"] == 2
     assert bob.exchange.counts["init_ourself"] == 1
@@ -302,7 +302,7 @@ async def test_a_caller_with_anothers_sid_disturbs_nobody(seed: int) -> None:
     outcome = alice.send(bob.contact, Ping())
     sid = world.sent[0].datagram[1:9]
     stranger = world.sent[0].datagram[:1] + sid + Random(seed).randbytes(391)
-    assert not bob.receive(stranger, ELSEWHERE)
+    bob.receive(stranger, ELSEWHERE)
     await asyncio.sleep(1.0)
     assert outcome.answers == [Pong()]
     assert world.of(Type.RESP, to=ELSEWHERE) == []

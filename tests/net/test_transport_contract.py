@@ -23,10 +23,9 @@ class Inbox:
         self.got: list[tuple[bytes, Address]] = []
         self._heard = asyncio.Event()
 
-    def __call__(self, datagram: bytes, source: Address) -> bool:
+    def __call__(self, datagram: bytes, source: Address) -> None:
         self.got.append((datagram, source))
         self._heard.set()
-        return False
 
     async def hear(self) -> None:
         """Wait for the next datagram, or the one that came unobserved."""

@@ -326,6 +326,6 @@ async def test_the_socket_is_opened_with_the_settings_of_the_node(
         return await sim.listen(host, port, receive)
 
     monkeypatch.setattr("kademlia_node.node.life.listen_udp", listen)
-    settings = Settings(sources_max=7)
+    settings = Settings(receive_buffer_bytes=70_000)
     async with Node(network=PRIVATE, settings=settings, wall=sim.wall, rng=Random(2)):
         assert given == [settings]

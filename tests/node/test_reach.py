@@ -48,11 +48,11 @@ class Firewall:
         self.dropped = 0
 
     async def listen(self, host: str, port: int, receive: Receive) -> Transport:
-        def filtered(datagram: bytes, source: Address) -> bool:
+        def filtered(datagram: bytes, source: Address) -> None:
             if source.host in self._written:
-                return receive(datagram, source)
-            self.dropped += 1
-            return False
+                receive(datagram, source)
+            else:
+                self.dropped += 1
 
         transport = await self._sim.listen(host, port, filtered)
         self._sim.taps.append(

@@ -568,9 +568,8 @@ async def test_who_has_not_shown_its_address_gets_no_chunk() -> None:
         node = await here.start()
         received: list[bytes] = []
 
-        def receive(datagram: bytes, _source: Address) -> bool:
+        def receive(datagram: bytes, _source: Address) -> None:
             received.append(datagram)
-            return False
 
         socket = await here.sim.listen("", 0, receive)
         init = Opening(

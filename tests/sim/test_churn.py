@@ -150,7 +150,7 @@ async def test_a_return_that_fails_is_told_at_the_end() -> None:
         here = swarm.nodes[0]
         await swarm.stop(here)
         async with swarm.churn(mean_absence_s=60.0, spare=swarm.nodes[1:]):
-            await swarm.network.listen(*here.address, lambda *_: False)
+            await swarm.network.listen(*here.address, lambda *_: None)
             await asyncio.sleep(HOUR_S)
 
     async with Swarm(nodes=3, seed=2, latency=LAN) as swarm:

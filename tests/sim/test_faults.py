@@ -54,9 +54,8 @@ async def who_hears_whom(sim: SimNetwork) -> set[Pair]:
     heard: set[Pair] = set()
 
     def hears(destination: Address) -> Receive:
-        def receive(_: bytes, source: Address) -> bool:
+        def receive(_: bytes, source: Address) -> None:
             heard.add((source, destination))
-            return False
 
         return receive
 

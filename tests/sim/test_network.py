@@ -28,9 +28,8 @@ class Inbox:
     def __init__(self) -> None:
         self.got: list[tuple[float, bytes, Address]] = []
 
-    def __call__(self, datagram: bytes, source: Address) -> bool:
+    def __call__(self, datagram: bytes, source: Address) -> None:
         self.got.append((asyncio.get_running_loop().time(), datagram, source))
-        return False
 
     @property
     def datagrams(self) -> list[bytes]:
@@ -460,9 +459,8 @@ async def gossip(seed: int) -> str:
     sim = SimNetwork(rng=rng, latency=LogNormalLatency(seed), **weather)
     transports: list[Transport] = []
 
-    def answer(datagram: bytes, source: Address) -> bool:
+    def answer(datagram: bytes, source: Address) -> None:
         rng.choice(transports).send(hashlib.sha256(datagram).digest(), source)
-        return True
 
     transports += [await sim.listen("", 0, answer) for _ in range(6)]
     clog = sim.clog([transports[0].address])

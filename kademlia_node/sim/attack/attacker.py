@@ -104,7 +104,7 @@ async def send_as(swarm: Swarm, source: Address, destination: Address, datagram:
     Nothing is sent in the name of a bound address that no honest node has.
     """
     try:
-        transport = await swarm.network.listen(source.host, source.port, lambda *_: False)
+        transport = await swarm.network.listen(source.host, source.port, lambda *_: None)
     except SetupError:
         machines = (swarm.machine(node) for node in swarm.alive)
         bound = next((one.transport for one in machines if one.contact.address == source), None)

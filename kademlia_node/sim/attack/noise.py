@@ -73,17 +73,16 @@ class Flooder(Striker):
             del self._openings[next(iter(self._openings))]
         rng.choice(self._sockets).send(opening.packet, victim.address)
 
-    def _on_answer(self, number: int, datagram: bytes, source: Address) -> bool:
+    def _on_answer(self, number: int, datagram: bytes, source: Address) -> None:
         """Call again with the cookie, if that is what they want."""
         try:
             answer = packet.parse(datagram)
         except MalformedMessage:
-            return False
+            return
         if isinstance(answer, packet.Retry) and answer.sid in self._openings:
             opening = self._openings.pop(answer.sid)
             opening.take_cookie(answer.cookie)
             self._sockets[number].send(opening.packet, source)
-        return False
 
 
 class Replayer(Striker):
