@@ -157,7 +157,7 @@ class Contact:
         return self.public_key == other.public_key and self.address == other.address
 
     def __hash__(self) -> int:
-        return hash((self.public_key, self.address))
+        return hash(self._packed)  # which bytes compute only once
 
     def __repr__(self) -> str:
         return f"Contact({self.id.hex()[:8]} at {self.address})"

@@ -111,8 +111,9 @@ def looks_whole(
 ) -> bool:
     """Whether those we know near a key are as dense there as all nodes are.
 
-    Then hardly one of the responsible is missing. Where they are sparser others are; where they are
-    denser it may be a crowd, and only a walk finds whoever is beyond it.
+    Where they are sparser others are missing; where they are denser it may be a crowd, and only a
+    walk finds whoever is beyond it. That a few are missing does not show: those who are asked then
+    name them.
     """
     if network_size is None or len(known) < copies:
         return False

@@ -21,7 +21,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from kademlia_node.core.contact import Contact
 from kademlia_node.core.ids import ID_BYTES, point
@@ -47,6 +46,7 @@ class _Entry:
 class _Bucket:
     depth: int  # leading bits shared with our own ID
     entries: dict[bytes, _Entry] = field(default_factory=dict)
+    live: dict[int, Contact] = field(default_factory=dict)  # by point: those without a strike
     replacements: dict[bytes, _Entry] = field(default_factory=dict)  # newest last
     refreshed_at: float = -math.inf
 
@@ -92,6 +92,7 @@ class RoutingTable:
             return False
         if known.strikes:
             known.since = now
+            bucket.live[contact.point] = contact
         if known.retry_at > now:  # no longer so late
             self._look(known, now + self._settings.liveness_s)
         known.heard = known.retry_at = now
@@ -126,6 +127,7 @@ class RoutingTable:
             sometimes(Rare.UPLINK_IN_DOUBT)
         else:
             entry.strikes += 1
+            bucket.live.pop(entry.contact.point, None)
         if entry.strikes >= self._settings.strikes_max:
             sometimes(Rare.CONTACT_DROPPED)
             self._lose(bucket, entry)
@@ -182,20 +184,14 @@ class RoutingTable:
                 if not entry.strikes:
                     yield entry.contact, entry.since, entry.heard
 
-    def live_counts(self, *, up_to: int) -> Iterator[int]:
-        """How many live contacts share exactly i bits with us, for i from 0 on.
-
-        No bucket is counted any further than `up_to`.
-        """
-        for bucket in self._buckets:
-            live = (entry for entry in bucket.entries.values() if not entry.strikes)
-            yield sum(1 for _ in islice(live, up_to))
+    def live_counts(self) -> Iterator[int]:
+        """How many live contacts share exactly i bits with us, for i from 0 on."""
+        return (len(bucket.live) for bucket in self._buckets)
 
     def is_live(self, contact_id: bytes) -> bool:
         """Whether the contact of this ID is in the table and answered when it was last asked."""
         bucket = self._find(contact_id)
-        entry = bucket.entries.get(contact_id) if bucket is not None else None
-        return entry is not None and not entry.strikes
+        return bucket is not None and point(contact_id) in bucket.live
 
     def __contains__(self, contact_id: bytes) -> bool:
         return self.get(contact_id) is not None
@@ -213,13 +209,11 @@ class RoutingTable:
         """
         goal = point(target)
         found: list[Contact] = []
-        for bucket in (one for one in self._by_distance(goal) if one.entries):
-            nearer = {
-                entry.contact.point ^ goal: entry.contact
-                for entry in bucket.entries.values()
-                if include_struck or not entry.strikes
-            }
-            found += [nearer[distance] for distance in sorted(nearer)]
+        for bucket in self._by_distance(goal):
+            by_point = bucket.live
+            if include_struck:
+                by_point = {contact.point: contact for contact in _contacts(bucket.entries)}
+            found += map(by_point.__getitem__, sorted(by_point, key=goal.__xor__))
             if len(found) >= count:
                 break
         return found[:count]
@@ -359,6 +353,8 @@ class RoutingTable:
         allowed = self._subnets.allow(contact, beside=others)
         if allowed:
             known.contact = contact
+            if not known.strikes:
+                bucket.live[contact.point] = contact
         self._subnets.count(known.contact)
         return allowed
 
@@ -382,12 +378,14 @@ class RoutingTable:
 
     def _insert(self, bucket: _Bucket, entry: _Entry) -> None:
         bucket.entries[entry.contact.id] = entry
+        bucket.live[entry.contact.point] = entry.contact
         self._look(entry, self._check_at(entry, is_near=True))
         self._subnets.count(entry.contact)
 
     def _lose(self, bucket: _Bucket, entry: _Entry) -> None:
         """Drop a contact that may come back."""
         del bucket.entries[entry.contact.id]
+        bucket.live.pop(entry.contact.point, None)
         assert entry.look is not None, "it was inserted"
         self._looks.cancel(entry.look)
         self._silent.discard(entry.contact.id)

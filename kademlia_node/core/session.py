@@ -22,6 +22,7 @@ from kademlia_node.rare import Rare, sometimes
 from kademlia_node.settings import Settings
 
 REPLAY_WINDOW = 256  # counters; reordering beyond this is loss
+_WINDOW_MASK = (1 << REPLAY_WINDOW) - 1
 
 
 class Session:
@@ -92,26 +93,19 @@ class Session:
         Raises:
             ForgedPacket: altered, sealed by another, seen before, or older than the window.
         """
-        if not self._is_new(data.counter):
+        counter = data.counter
+        ahead = counter - self._highest  # bit i of `_seen` stands for the counter i below that
+        if ahead <= 0 and (ahead <= -REPLAY_WINDOW or self._seen >> -ahead & 1):
             sometimes(Rare.PACKET_REPLAYED)
             raise ForgedPacket("a replayed packet")
-        payload = self._receiver.open(data.counter, data.ciphertext, data.header)
-        self._mark(data.counter)
-        self.heard = now
-        return payload
-
-    def _is_new(self, counter: int) -> bool:
-        behind = self._highest - counter
-        return behind < 0 or (behind < REPLAY_WINDOW and not self._seen >> behind & 1)
-
-    def _mark(self, counter: int) -> None:
-        """Bit i of `_seen` stands for the counter i below the highest."""
-        ahead = counter - self._highest
+        payload = self._receiver.open(counter, data.ciphertext, data.header)
         if ahead > 0:
-            self._seen = (self._seen << min(ahead, REPLAY_WINDOW) | 1) & ((1 << REPLAY_WINDOW) - 1)
+            self._seen = (self._seen << min(ahead, REPLAY_WINDOW) | 1) & _WINDOW_MASK
             self._highest = counter
         else:
             self._seen |= 1 << -ahead
+        self.heard = now
+        return payload
 
 
 Peer = tuple[bytes, Address]  # public key and address: a session is bound to both

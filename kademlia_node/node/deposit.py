@@ -153,6 +153,8 @@ class Deposit:
     def _on_kept(self, _: asyncio.Task[None]) -> None:
         """We were a spare, and hold it now; or failed, or are about to stop."""
         self._open -= 1
+        if self._state.contact not in self.replicas:
+            self._substitute(self._state.contact)
         self._look()
 
     def _send(self, contact: Contact) -> None:

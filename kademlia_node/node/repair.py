@@ -106,7 +106,7 @@ class Repairer:
         copies = state.network.copies
         found = region_of(
             state.identity.id,
-            state.table.live_counts(up_to=copies),
+            state.table.live_counts(),
             copies=copies,
             network_size=state.size.estimate,
         )
@@ -241,8 +241,7 @@ def region_of(
 
     Args:
         own_id: 32 bytes.
-        live_counts: how many known nodes share exactly i bits with it; no need to count any further
-            than `copies`.
+        live_counts: how many known nodes share exactly i bits with it.
         copies: how many nodes shall hold each record.
         network_size: `NetworkSize.estimate`.
     """

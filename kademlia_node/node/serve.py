@@ -1,8 +1,8 @@
 """What this node answers when it is asked.
 
 PING, IDENTIFY, FIND_NODE, LEAVING and NOTIFY are answered at once, and so is CHUNK of what is at
-hand. FIND_VALUE, STORE, DIGEST, WATCH and other CHUNKs wait for the store, each in a task of its
-own, at most `serving_max` at a time, of which one asker has a share.
+hand. FIND_VALUE, STORE, DIGEST, WATCH and other CHUNKs may have to wait for the store, each in a
+task of its own then, at most `serving_max` at a time, of which one asker has a share.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from kademlia_node.core.contact import Contact, is_local, prefix
 from kademlia_node.core.key import Kind
@@ -46,6 +46,7 @@ from kademlia_node.core.message import (
 from kademlia_node.core.record import Record, clamp_blob
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.ask import Asker, Reply
+from kademlia_node.node.eager import begin
 from kademlia_node.node.intake import Intake, Offered
 from kademlia_node.node.notify import Notifier
 from kademlia_node.node.reach import Reach
@@ -173,9 +174,10 @@ class Server:
             answering.close()
             reply(Refused(ErrorCode.BUSY, "too many requests at once"))
             return
-        self._serving[who] += 1
-        task = self._tasks.create_task(self._answer(answering, reply))
-        task.add_done_callback(lambda _: self._on_served(who, answering))
+        work = self._answer(answering, reply)
+        if (rest := begin(work)) is not None:  # it waits for the disk, or for a peer
+            self._serving[who] += 1
+            self._tasks.create_task(rest).add_done_callback(lambda _: self._on_served(who, work))
 
     async def _answer(self, answering: Coroutine[None, None, Response], reply: Reply) -> None:
         """A store that fails is the operator's to mend; no request ends the node."""
@@ -187,8 +189,8 @@ class Server:
             self._state.counts["serving_failed"] += 1
             reply(Refused(ErrorCode.BUSY, "something is wrong here"))
 
-    def _on_served(self, who: bytes, answering: Coroutine[None, None, Response]) -> None:
-        answering.close()  # if the node stopped first, it has not even begun
+    def _on_served(self, who: bytes, work: Coroutine[Any, Any, None]) -> None:
+        work.close()  # if the node stopped first, its rest has not even begun
         self._serving[who] -= 1
         if not self._serving[who]:
             del self._serving[who]
@@ -214,12 +216,13 @@ class Server:
     async def _store(self, asker: Asker, request: Store) -> Stored:
         state, key, header = self._state, request.key, request.header
         known = state.table.closest(key, max(state.settings.k, CONTACTS_PER_ANSWER_MAX))
-        nearer = tuple(self._shown(asker, key, known)[:CONTACTS_WITH_VALUE_MIN])
+        shown = self._shown(asker, key, known)
         factor = state.settings.too_far_factor
         is_near = state.is_responsible(key, factor=factor, known=known[: state.settings.k])
         if not (state.is_server and is_near):
             sometimes(Rare.STORE_TOO_FAR)
-            return Stored(StoreStatus.TOO_FAR, None, nearer)
+            nearest = tuple(shown[:CONTACTS_WITH_VALUE_MIN])
+            return Stored(StoreStatus.TOO_FAR, None, nearest)
         try:
             state.judge(key, header, request.value)
         except BadRecord as error:
@@ -239,7 +242,13 @@ class Server:
         if stored.status in _HELD_NOW and self._on_stored is not None:
             self._on_stored((key, header.author, header.slot))
         state.counts[f"store_{stored.status.name.lower()}"] += 1
-        return Stored(stored.status, stored.header, nearer, reason=stored.reason)
+        return Stored(stored.status, stored.header, self._draw(shown), reason=stored.reason)
+
+    def _draw(self, nearest: Sequence[Contact]) -> tuple[Contact, ...]:
+        """Some of those that should hold it, too: each storer names others, all know them all."""
+        count = CONTACTS_WITH_VALUE_MIN
+        others = nearest[: max(self._state.network.copies, count)]
+        return tuple(self._state.rng.sample(others, min(count, len(others))))
 
 
 def fit(

@@ -10,12 +10,21 @@ import pytest
 from kademlia_node.core.contact import Address
 from kademlia_node.core.key import Key, blob_key
 from kademlia_node.core.message import Request, Response, Store, Stored, StoreStatus
+from kademlia_node.core.network import Network
 from kademlia_node.errors import NotAgreed, NotStored, PartlyStored
 from kademlia_node.node.node import Node
 from kademlia_node.node.receipt import Trace
 from kademlia_node.settings import Settings
 from kademlia_node.sim.latency import LatencyModel, LogNormalLatency
-from tests.node.network import HOUR, PRIVATE, SILENCE, WALKING, Neighbourhood, nearest
+from tests.node.network import (
+    HOUR,
+    PRIVATE,
+    SILENCE,
+    WALKING,
+    Neighbourhood,
+    contact_of,
+    nearest,
+)
 
 COPIES = PRIVATE.copies
 LONG = bytes(range(256)) * 100
@@ -111,14 +120,46 @@ async def test_whoever_knows_everybody_near_a_key_writes_without_a_walk() -> Non
         assert (await served(servers, "FindNode") - asked) / 20 < 5  # a walk asks all 15
 
 
-async def test_whoever_has_no_room_for_it_has_the_writer_keep_it_if_that_is_next() -> None:
+async def test_one_whom_a_writer_does_not_know_is_named_by_those_who_do() -> None:
+    """However far it is down the list of those who should hold it."""
+    async with Neighbourhood(Network.private(bytes(32), copies=20)) as here:
+        servers = await here.grow(40)
+        writer = await here.start(server=False)
+        for number in range(6):
+            value = b"value %d" % number
+            unknown = nearest(blob_key(value), servers)[3 * number]
+            writer._active.state.table.remove(unknown.id)  # noqa: SLF001
+            receipt = await writer.put(value)
+            await asyncio.sleep(3)  # it may be one more than was waited for
+            assert unknown.id in await here.holders(receipt.key)
+
+
+async def test_a_storer_that_has_to_be_called_first_is_given_the_time_for_it() -> None:
     async with Neighbourhood() as here:
-        puppets = await here.grow_puppets(9)
+        servers = await here.grow(12)
+        writer = await here.start(server=False)
+        key = blob_key(b"blob")
+        slow = nearest(key, servers)[0]
+        exchange = writer._active.state.exchange  # noqa: SLF001
+        session = exchange.sessions.sending(contact_of(slow))
+        assert session is not None
+        exchange.sessions.drop(session)
+        here.sim.latency = delays([slow], seconds=0.125)
+        assert (await writer.put(b"blob")).trace.requests == COPIES
+
+
+@pytest.mark.parametrize("others", [0, 5])
+async def test_whoever_has_no_room_for_it_has_the_writer_keep_it_if_that_is_next(
+    others: int,
+) -> None:
+    async with Neighbourhood() as here:
+        puppets = await here.grow_puppets(COPIES + 1 + others)
         key = blob_key(b"blob")
         *full, next_one = nearest(key, puppets)[: COPIES + 1]
         for puppet in full:
             puppet.answer = refuse_stores
-        await next_one.put(b"blob")
+        async with asyncio.timeout(60):
+            await next_one.put(b"blob")
         assert next_one.id in await here.holders(key)
 
 

@@ -219,6 +219,22 @@ async def test_who_is_far_from_a_key_says_so_and_names_nearer_nodes() -> None:
         assert accepted.count(False) > 15
 
 
+async def test_storers_together_name_all_who_should_hold_it() -> None:
+    """A writer that lacks one of them, whichever, learns of it."""
+    async with Neighbourhood(Network.private(bytes(32), copies=20)) as here:
+        await here.grow(40)
+        stranger = await here.stranger()
+        record = make_blob(b"value", expires=int(here.sim.wall() + DAY))
+        holders = nearest(Key(Kind.BLOB, record.key), here.nodes)[:20]
+        named: set[bytes] = set()
+        for node in holders:
+            stored = await stranger.ask(node, store_of(record))
+            assert isinstance(stored, Stored)
+            assert len(stored.contacts) == 4
+            named.update(contact.id for contact in stored.contacts)
+        assert len(named & {node.id for node in holders}) >= 19  # of 20, by 80 random draws
+
+
 async def test_a_client_stores_nothing() -> None:
     async with Neighbourhood() as here:
         node = await here.start(server=False)
@@ -589,7 +605,9 @@ async def test_who_has_not_shown_its_address_gets_no_chunk() -> None:
         assert "served_Chunk" not in (await node.status()).counters
 
 
-def idle(here: Neighbourhood, stranger: Stranger) -> tuple[NodeState, Server]:
+def idle(
+    here: Neighbourhood, stranger: Stranger, *, store: MemoryStore | None = None
+) -> tuple[NodeState, Server]:
     """The state and the server of a node which nobody has started."""
     state = make_state(
         here.new_identity(),
@@ -597,7 +615,7 @@ def idle(here: Neighbourhood, stranger: Stranger) -> tuple[NodeState, Server]:
         settings=Settings(),
         rng=Random(1),
         wall=here.sim.wall,
-        store=None,
+        store=store,
         content=None,
         listener=stranger,
     )
@@ -627,11 +645,13 @@ async def test_a_node_that_does_not_run_is_busy() -> None:
         assert await ask() == busy
 
 
-async def test_what_a_node_had_no_time_to_begin_before_it_stopped_is_dropped_in_silence() -> None:
+async def test_what_a_node_had_no_time_to_go_on_with_before_it_stopped_is_dropped_in_silence() -> (
+    None
+):
     """Else Python warns of a coroutine that was never awaited."""
     async with Neighbourhood() as here:
         stranger = await here.stranger()
-        state, server = idle(here, stranger)
+        state, server = idle(here, stranger, store=SlowStore(bytes(32), settings=Settings()))
         asker = Asker(stranger.contact, server=False, confirmed=True)
         begun: list[Response] = []
 

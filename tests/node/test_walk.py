@@ -164,13 +164,29 @@ async def test_others_are_asked_if_the_nearest_is_slow_or_does_not_hold_it(
     async with Neighbourhood(settings=Settings(neighbourhood_s=0)) as here:
         puppets = await here.grow_puppets(12)
         key = (await puppets[0].put(b"blob")).key
-        nearest(key, puppets)[0].answer = lambda request: (
-            answer if isinstance(request, FindValue) else None
-        )
+        useless = nearest(key, puppets)[0]
+        useless.answer = lambda request: answer if isinstance(request, FindValue) else None
         reader = await here.start(server=False)
+        here.sim.latency = lambda *ends: 0.02 if useless.address in ends else 0.05
         record, trace = await reader.get_record(key)
         assert record is not None
         assert trace.duration_s < 0.5
+        first, second, third, *_ = trace.steps
+        assert first.asked_s == 0 < second.asked_s == third.asked_s  # then several at once
+
+
+async def test_whoever_may_be_too_far_to_hold_a_blob_is_not_asked_alone() -> None:
+    small = Settings(k=2, far_buckets=(2,), near_bucket=2, neighbourhood_s=0)
+    async with Neighbourhood(Network.private(bytes(32), copies=1), settings=small) as here:
+        puppets = await here.grow_puppets(60)
+        keys = [(await puppets[0].put(b"%d" % number)).key for number in range(20)]
+        reader = await here.start(server=False)
+        await asyncio.sleep(HOUR)  # sessions with those that it has met are idle
+        alone = 0
+        for key in keys:
+            steps = (await reader.get_record(key))[1].steps
+            alone += [step.asked_s for step in steps].count(0) == 1
+        assert alone < 15
 
 
 async def test_a_walk_that_was_left_hears_no_more() -> None:
