@@ -81,7 +81,7 @@ class Settings:
     rto_min_s: float = 0.010  # below this, a busy event loop looks like a lost packet
     rtt_samples: int = 128  # recent round trips, of all peers, that stand in for an unknown peer
     rtt_samples_min: int = 8  # fewer say nothing about their 90th percentile
-    dead_contact_s: float = 60.0  # an unproved contact that stayed silent is left alone this long
+    dead_contact_s: float = 45.0  # the unproved that stayed silent are let be; halves reunite in 60
     dead_contacts_max: int = 4096  # remembered at once, 100 bytes each
     keys_per_address: int = 3  # unproved keys tried at one public address within dead_contact_s
     waiting_max: int = 64  # requests that wait for one handshake
