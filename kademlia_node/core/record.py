@@ -257,7 +257,8 @@ def _signed_string(key: bytes, header: Header, *, network_tag: bytes) -> bytes:
 def clamp_blob(header: Header, wall: float) -> Header:
     """A blob's header as storers keep it: nobody signed its expiry, so at most 48 h from now."""
     assert header.kind is Kind.BLOB
-    return replace(header, expires=min(header.expires, int(wall) + EXPIRY_DEFAULT_S))
+    latest = int(wall) + EXPIRY_DEFAULT_S
+    return header if header.expires <= latest else replace(header, expires=latest)
 
 
 def check_header(

@@ -244,11 +244,12 @@ class Server:
         state.counts[f"store_{stored.status.name.lower()}"] += 1
         return Stored(stored.status, stored.header, self._draw(shown), reason=stored.reason)
 
-    def _draw(self, nearest: Sequence[Contact]) -> tuple[Contact, ...]:
+    def _draw(self, nearest: list[Contact]) -> tuple[Contact, ...]:
         """Some of those that should hold it, too: each storer names others, all know them all."""
         count = CONTACTS_WITH_VALUE_MIN
         others = nearest[: max(self._state.network.copies, count)]
-        return tuple(self._state.rng.sample(others, min(count, len(others))))
+        first = int(self._state.rng.random() * len(others))
+        return tuple((others[first:] + others[:first])[:count])
 
 
 def fit(

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from kademlia_node.core.contact import Contact, is_local
+from kademlia_node.core.contact import Contact, contact_at, is_local
 from kademlia_node.core.identity import Identity
 from kademlia_node.core.ids import point, solves_puzzle
 from kademlia_node.core.message import Stored, StoreStatus
@@ -88,7 +88,7 @@ class NodeState:
     @property
     def contact(self) -> Contact:
         """Ourselves, at the address our socket is bound to."""
-        return Contact(self.identity.public_key, self.exchange.address)
+        return contact_at(self.identity.public_key, self.exchange.address)
 
     @property
     def is_server(self) -> bool:

@@ -11,16 +11,17 @@ from bisect import bisect_left, bisect_right, insort
 from collections import Counter
 from collections.abc import Iterator
 from heapq import nsmallest
-from itertools import islice, takewhile
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 from kademlia_node.core.key import Kind
 from kademlia_node.core.record import Header, Record
 from kademlia_node.settings import EXPIRY_DEFAULT_S, INLINE_BYTES_MAX, Settings
-from kademlia_node.store.base import FIRST, Answer, Place, Published, Usage, place_of
+from kademlia_node.store.base import FIRST, Answer, Place, Published, Usage
 from kademlia_node.store.shelf import Holding, Shelf
 
-Entry = TypeVar("Entry", bound=tuple[Any, ...])
+Rank = tuple[int, int]
+Entry = TypeVar("Entry", bound=bytes | tuple[Any, ...])
 
 
 class MemoryPublications:
@@ -120,7 +121,7 @@ class MemoryStore:
 
     async def keys(self, *, wall: float) -> list[bytes]:
         """See `Store`."""
-        alive = _alive(self._shelf.since(FIRST), wall=wall)
+        alive = _alive(self._shelf.behind(FIRST), wall=wall)
         return list(dict.fromkeys(record.key for record in alive))
 
     async def page(self, after: Place = FIRST, *, limit: int, wall: float) -> list[Record]:
@@ -153,9 +154,10 @@ class MemoryShelf(Shelf):
     def __init__(self, own_id: bytes, *, settings: Settings) -> None:
         super().__init__(own_id, settings=settings)
         self._held: dict[Place, tuple[Holding, bytes]] = {}
-        self._by_place: list[Place] = []
+        self._keys: list[bytes] = []  # in order
+        self._under: dict[bytes, list[Place]] = {}  # by key, in order
         self._by_expiry: list[tuple[int, Place]] = []
-        self._by_rank: list[tuple[tuple[int, int], Place]] = []
+        self._by_rank: list[tuple[Rank, Place]] | None = None  # until somebody has to make room
         self._by_value: dict[bytes, set[Place]] = {}  # only of those too long to go inline
 
     # --- Reading, the expired included ------------------------------------------------------------
@@ -164,18 +166,18 @@ class MemoryShelf(Shelf):
         """The record at one place."""
         return self._record(place) if place in self._held else None
 
-    def since(self, place: Place) -> Iterator[Record]:
-        """The records at a place and behind it, in order."""
-        return self._records_from(bisect_left(self._by_place, place))
-
     def behind(self, place: Place) -> Iterator[Record]:
         """The records behind a place, in order."""
-        return self._records_from(bisect_right(self._by_place, place))
+        key = place[0]
+        later = (self._keys[i] for i in range(bisect_right(self._keys, key), len(self._keys)))
+        behind_it = chain.from_iterable(map(self.under, later))
+        return chain(self.under(key, after=place[1:]), behind_it)
 
     def under(self, key: bytes, *, after: tuple[bytes, bytes] | None = None) -> Iterator[Record]:
         """The records under a key, in order; only those behind an (author, slot), if given."""
-        ahead = self.since((key, b"", b"")) if after is None else self.behind((key, *after))
-        return takewhile(lambda record: record.key == key, ahead)
+        places = self._under.get(key, [])
+        first = 0 if after is None else bisect_right(places, (key, *after))
+        return (self._record(places[i]) for i in range(first, len(places)))
 
     def with_value(self, value_hash: bytes) -> Iterator[Record]:
         """The records whose value has this SHA-256 and is too long to go inline."""
@@ -185,9 +187,6 @@ class MemoryShelf(Shelf):
         """The keys of records that expire after the one time and not after the other, sorted."""
         first, last = (bisect_right(self._by_expiry, at, key=_expiry) for at in (after, until))
         return sorted({place[0] for _, place in self._by_expiry[first:last]})
-
-    def _records_from(self, index: int) -> Iterator[Record]:
-        return (self._record(self._by_place[i]) for i in range(index, len(self._by_place)))
 
     def _record(self, place: Place) -> Record:
         holding, value = self._held[place]
@@ -201,16 +200,25 @@ class MemoryShelf(Shelf):
         return found[0] if found is not None else None
 
     def farthest(self) -> Iterator[Holding]:
-        """See `Shelf`."""
-        return (self._held[place][0] for _, place in reversed(self._by_rank))
+        """See `Shelf`. Most stores are never full, and need no such order."""
+        if self._by_rank is None:
+            own = self.own_id
+            self._by_rank = sorted((h.rank(own), place) for place, (h, _) in self._held.items())
+        for _, place in reversed(self._by_rank):
+            yield self._held[place][0]
 
     def add(self, holding: Holding, value: bytes) -> None:
         """See `Shelf`."""
         place, header = holding.place, holding.header
         self._held[place] = holding, value
-        insort(self._by_place, place)
+        if holding.key in self._under:
+            insort(self._under[holding.key], place)
+        else:
+            self._under[holding.key] = [place]
+            insort(self._keys, holding.key)
         insort(self._by_expiry, (header.expires, place))
-        insort(self._by_rank, (holding.rank(self.own_id), place))
+        if self._by_rank is not None:
+            insort(self._by_rank, (holding.rank(self.own_id), place))
         if header.length > INLINE_BYTES_MAX:
             self._by_value.setdefault(header.value_hash, set()).add(place)
         self.ledger.charge(holding)
@@ -224,10 +232,11 @@ class MemoryShelf(Shelf):
     def remove(self, holding: Holding) -> None:
         """See `Shelf`."""
         place = holding.place
-        _remove_from(self._by_place, place)
         _remove_from(self._by_expiry, (holding.header.expires, place))
-        _remove_from(self._by_rank, (holding.rank(self.own_id), place))
-        self._forget(place)
+        if self._by_rank is not None:
+            _remove_from(self._by_rank, (holding.rank(self.own_id), place))
+        if self._forget(place):
+            _remove_from(self._keys, holding.key)
 
     def kind_at(self, key: bytes) -> Kind | None:
         """See `Shelf`."""
@@ -236,9 +245,9 @@ class MemoryShelf(Shelf):
 
     def remove_topic(self, key: bytes) -> None:
         """See `Shelf`."""
-        for record in list(self.under(key)):
-            if record.header.kind is Kind.TOPIC:
-                self.remove(self._held[place_of(record)][0])
+        for place in list(self._under.get(key, ())):
+            if (holding := self._held[place][0]).header.kind is Kind.TOPIC:
+                self.remove(holding)
 
     def forget(self, wall: float) -> int:
         """See `Shelf`; all at once: one by one, many records of one expiry would take long."""
@@ -246,14 +255,15 @@ class MemoryShelf(Shelf):
         gone = {place for _, place in self._by_expiry[:cut]}
         if gone:
             del self._by_expiry[:cut]
-            self._by_place = [place for place in self._by_place if place not in gone]
-            self._by_rank = [entry for entry in self._by_rank if entry[1] not in gone]
-        for place in gone:
-            self._forget(place)
+            emptied = [self._forget(place) for place in gone]
+            if any(emptied):
+                self._keys = [key for key in self._keys if key in self._under]
+            if self._by_rank is not None:
+                self._by_rank = [entry for entry in self._by_rank if entry[1] not in gone]
         return len(gone)
 
-    def _forget(self, place: Place) -> None:
-        """All but its entries in the sorted lists."""
+    def _forget(self, place: Place) -> bool:
+        """All but its entries in the long lists; whether it was the last under its key."""
         holding, _ = self._held.pop(place)
         value_hash = holding.header.value_hash
         beside = self._by_value.get(value_hash, set())
@@ -261,6 +271,11 @@ class MemoryShelf(Shelf):
         if not beside:
             self._by_value.pop(value_hash, None)
         self.ledger.refund(holding)
+        _remove_from(self._under[holding.key], place)
+        if self._under[holding.key]:
+            return False
+        del self._under[holding.key]
+        return True
 
 
 def _expiry(entry: tuple[int, Place]) -> int:
