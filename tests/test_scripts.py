@@ -219,6 +219,18 @@ def test_who_watches_is_told_of_every_change() -> None:
     assert 5 <= told["write_datagrams"] < 100
 
 
+def test_what_is_waited_for_grows_with_the_dead() -> None:
+    sizes = ("--nodes=16", "--count=8", "--settle=10", "--dead=0.25", "--latency=lan")
+    clean, after = figures("simulation", "waits", *sizes)["waits"]
+    assert (clean["dead"], after["dead"]) == (0.0, 0.25)
+    for kind in ("put", "get", "lookup"):
+        assert clean[f"{kind}_done"] == 1.0
+        assert 0 < clean[f"{kind}_p50_s"] <= clean[f"{kind}_p99_s"] < 1.0
+    assert clean["lookup_recall"] == 1.0
+    assert after["get_done"] == 1.0
+    assert after["lookup_p50_s"] > 3 * clean["lookup_p50_s"]
+
+
 @pytest.mark.parametrize("verb", ["put", "set"])
 def test_the_network_bench_finds_what_it_wrote(verb: str) -> None:
     sizes = ("--nodes=8", "--values=20", "--copies=3", "--settle=0")

@@ -22,7 +22,7 @@ from enum import Enum, IntEnum, auto
 from typing import Protocol, Self, TypeVar
 
 from kademlia_node.core.key import Kind, blob_key, entry_key
-from kademlia_node.core.suite import SigningKey, Suite
+from kademlia_node.core.suite import SigningKey
 from kademlia_node.errors import BadRecord, MalformedMessage
 from kademlia_node.settings import EXPIRY_DEFAULT_S, EXPIRY_MAX_S, SLOT_BYTES_MAX
 
@@ -273,7 +273,7 @@ def check_header(
     """Judge a header found under `key`: what is cheap first, the signature (0.1 ms) last.
 
     `length_max` is the longest value the network carries, in bytes; `verify` is `Suite.verify` or
-    `VerifiedSignatures.check`.
+    `suite.VerifiedSignatures.check`.
 
     Raises:
         BadRecord: with a `Reason`.
@@ -315,30 +315,6 @@ def check_value(key: bytes, header: Header, *, value: bytes) -> None:
     another_key = header.kind is Kind.BLOB and blob_key(value).digest != key
     if another_key or hashlib.sha256(value).digest() != header.value_hash:
         raise BadRecord(Reason.WRONG_VALUE)
-
-
-class VerifiedSignatures:
-    """Remembers the signatures that held, so that no bytes are verified twice (LRU).
-
-    Failures are not remembered: whoever sends them could otherwise push out what is true.
-    """
-
-    def __init__(self, suite: Suite, *, capacity: int) -> None:
-        self._suite = suite
-        self._capacity = capacity
-        self._held: dict[bytes, None] = {}  # oldest first
-
-    def check(self, public_key: bytes, signature: bytes, message: bytes) -> bool:
-        """As `Suite.verify`, at the cost of one hash when the answer is known to be yes."""
-        mark = hashlib.sha256(public_key + signature + message).digest()
-        known = mark in self._held
-        if not known and not self._suite.verify(public_key, signature, message):
-            return False
-        self._held.pop(mark, None)
-        self._held[mark] = None
-        if len(self._held) > self._capacity:
-            del self._held[next(iter(self._held))]
-        return True
 
 
 # --- Conflicts ------------------------------------------------------------------------------------

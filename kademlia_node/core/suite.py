@@ -3,6 +3,7 @@
 `STANDARD` is the only suite there is outside a simulation: Ed25519, X25519 and ChaCha20-Poly1305 of
 the `cryptography` package. The simulator brings a null suite of the same sizes; no setting reaches
 it. Protocol logic (patterns, counters, replay) is not here: that is `noise`, `session`, `identity`.
+`VerifiedSignatures` spares a node from verifying the same bytes twice.
 """
 
 from __future__ import annotations
@@ -169,3 +170,27 @@ class StandardSuite:
 
 
 STANDARD: Final[Suite] = StandardSuite()
+
+
+class VerifiedSignatures:
+    """Remembers the signatures that held, so that no bytes are verified twice (LRU).
+
+    Failures are not remembered: whoever sends them could otherwise push out what is true.
+    """
+
+    def __init__(self, suite: Suite, *, capacity: int) -> None:
+        self._suite = suite
+        self._capacity = capacity
+        self._held: dict[bytes, None] = {}  # oldest first
+
+    def check(self, public_key: bytes, signature: bytes, message: bytes) -> bool:
+        """As `Suite.verify`, at the cost of one hash when the answer is known to be yes."""
+        mark = hashlib.sha256(public_key + signature + message).digest()
+        known = mark in self._held
+        if not known and not self._suite.verify(public_key, signature, message):
+            return False
+        self._held.pop(mark, None)
+        self._held[mark] = None
+        if len(self._held) > self._capacity:
+            del self._held[next(iter(self._held))]
+        return True

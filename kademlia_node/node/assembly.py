@@ -11,8 +11,8 @@ from kademlia_node.core.invite import Invite
 from kademlia_node.core.memory import Memory, recall
 from kademlia_node.core.neighbourhood import Neighbourhoods
 from kademlia_node.core.network import Network
-from kademlia_node.core.record import VerifiedSignatures
 from kademlia_node.core.routing import RoutingTable
+from kademlia_node.core.suite import VerifiedSignatures
 from kademlia_node.net.ask import Listener
 from kademlia_node.net.exchange import Exchange
 from kademlia_node.net.link import Link

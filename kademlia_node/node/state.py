@@ -18,7 +18,6 @@ from kademlia_node.core.record import (
     Header,
     Reason,
     Record,
-    VerifiedSignatures,
     check_header,
     check_value,
     equivocates,
@@ -33,6 +32,7 @@ from kademlia_node.core.replica import (
     size_if_crowded,
 )
 from kademlia_node.core.routing import RoutingTable
+from kademlia_node.core.suite import VerifiedSignatures
 from kademlia_node.errors import BadRecord
 from kademlia_node.net.exchange import Exchange
 from kademlia_node.node.background import Background

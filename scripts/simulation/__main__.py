@@ -12,6 +12,7 @@ from scripts.simulation.records import topic, values
 from scripts.simulation.soak import soak
 from scripts.simulation.steady import steady
 from scripts.simulation.upkeep import upkeep
+from scripts.simulation.waits import waits
 from scripts.simulation.watching import watch
 
 
@@ -50,6 +51,7 @@ for command in (
     seedless,
     soak,
     watch,
+    waits,
 ):
     main.add_command(command)
 

@@ -16,7 +16,6 @@ from kademlia_node.core.record import (
     Reason,
     Record,
     Verdict,
-    VerifiedSignatures,
     check_header,
     check_value,
     clamp_blob,
@@ -33,7 +32,6 @@ from kademlia_node.core.record import (
 from kademlia_node.core.suite import STANDARD, SigningKey
 from kademlia_node.errors import BadRecord, MalformedMessage
 from kademlia_node.settings import EXPIRY_DEFAULT_S, EXPIRY_MAX_S
-from kademlia_node.sim import NullSuite
 
 WALL = 1_700_000_000
 NETWORK = b"n" * 32
@@ -389,47 +387,6 @@ def test_a_storer_keeps_a_blob_for_at_most_48_hours() -> None:
     assert clamp_blob(make_blob(b"v", expires=2**64 - 1).header, WALL).expires == soon
     with pytest.raises(AssertionError):
         clamp_blob(entry().header, WALL)
-
-
-class CountingSuite(NullSuite):
-    def __init__(self) -> None:
-        super().__init__()
-        self.verified = 0
-
-    def verify(self, public_key: bytes, signature: bytes, message: bytes) -> bool:
-        self.verified += 1
-        return signature == b"good" * 16
-
-
-def test_the_same_bytes_are_verified_once() -> None:
-    suite = CountingSuite()
-    signatures = VerifiedSignatures(suite, capacity=8)
-    assert all(signatures.check(b"k" * 32, b"good" * 16, b"message") for _ in range(3))
-    assert suite.verified == 1
-    assert signatures.check(b"k" * 32, b"good" * 16, b"another")
-    assert suite.verified == 2
-
-
-def test_a_signature_that_failed_is_not_remembered() -> None:
-    suite = CountingSuite()
-    signatures = VerifiedSignatures(suite, capacity=2)
-    assert signatures.check(b"k" * 32, b"good" * 16, b"message")
-    for number in range(9):
-        assert not signatures.check(b"k" * 32, b"evil" * 16, bytes([number]))
-    assert signatures.check(b"k" * 32, b"good" * 16, b"message")
-    assert suite.verified == 10
-
-
-def test_the_signature_used_longest_ago_is_forgotten_first() -> None:
-    suite = CountingSuite()
-    signatures = VerifiedSignatures(suite, capacity=2)
-    for message in (b"a", b"b", b"a", b"c"):  # c pushes out b
-        signatures.check(b"k" * 32, b"good" * 16, message)
-    assert suite.verified == 3
-    signatures.check(b"k" * 32, b"good" * 16, b"a")
-    assert suite.verified == 3
-    signatures.check(b"k" * 32, b"good" * 16, b"b")
-    assert suite.verified == 4
 
 
 # --- Conflicts ------------------------------------------------------------------------------------

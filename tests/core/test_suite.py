@@ -1,4 +1,7 @@
-"""The contract of `core.suite.Suite`, held by the real suite and by the simulator's null suite."""
+"""The contract of `core.suite.Suite`, held by the real suite and by the simulator's null suite.
+
+And what `VerifiedSignatures` remembers.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kademlia_node.core.suite import STANDARD, SigningKey, Suite
+from kademlia_node.core.suite import STANDARD, SigningKey, Suite, VerifiedSignatures
 from kademlia_node.errors import ForgedPacket
 from kademlia_node.sim import NullSuite
 
@@ -159,3 +162,44 @@ def test_cipher_refuses_another_key_counter_or_header(suite: Suite) -> None:
     with pytest.raises(ForgedPacket):
         cipher.open(1, sealed, b"\x05header")
     assert cipher.open(1, sealed, HEADER) == b"plaintext"
+
+
+class CountingSuite(NullSuite):
+    def __init__(self) -> None:
+        super().__init__()
+        self.verified = 0
+
+    def verify(self, public_key: bytes, signature: bytes, message: bytes) -> bool:
+        self.verified += 1
+        return signature == b"good" * 16
+
+
+def test_the_same_bytes_are_verified_once() -> None:
+    suite = CountingSuite()
+    signatures = VerifiedSignatures(suite, capacity=8)
+    assert all(signatures.check(b"k" * 32, b"good" * 16, b"message") for _ in range(3))
+    assert suite.verified == 1
+    assert signatures.check(b"k" * 32, b"good" * 16, b"another")
+    assert suite.verified == 2
+
+
+def test_a_signature_that_failed_is_not_remembered() -> None:
+    suite = CountingSuite()
+    signatures = VerifiedSignatures(suite, capacity=2)
+    assert signatures.check(b"k" * 32, b"good" * 16, b"message")
+    for number in range(9):
+        assert not signatures.check(b"k" * 32, b"evil" * 16, bytes([number]))
+    assert signatures.check(b"k" * 32, b"good" * 16, b"message")
+    assert suite.verified == 10
+
+
+def test_the_signature_used_longest_ago_is_forgotten_first() -> None:
+    suite = CountingSuite()
+    signatures = VerifiedSignatures(suite, capacity=2)
+    for message in (b"a", b"b", b"a", b"c"):  # c pushes out b
+        signatures.check(b"k" * 32, b"good" * 16, message)
+    assert suite.verified == 3
+    signatures.check(b"k" * 32, b"good" * 16, b"a")
+    assert suite.verified == 3
+    signatures.check(b"k" * 32, b"good" * 16, b"b")
+    assert suite.verified == 4
