@@ -12,13 +12,19 @@ from typing import Any, get_args
 import click
 
 from kademlia_node.settings import VALUE_BYTES_MAX
+from scripts.benchmarks.codec import measure_codec
 from scripts.benchmarks.content import measure_content
+from scripts.benchmarks.lookup import measure_lookup
 from scripts.benchmarks.network import Verb, Work, measure_network
 from scripts.benchmarks.rivals import compare, describe, installed
+from scripts.benchmarks.routing import measure_routing
+from scripts.benchmarks.session import measure_session
 from scripts.benchmarks.store import measure_store
+from scripts.benchmarks.timing import Pace
 
 Figures = dict[str, Any]
 SHARE = click.FloatRange(0, 0.9)
+SECONDS = click.FloatRange(0, min_open=True)
 
 
 @click.group(context_settings={"show_default": True})
@@ -38,10 +44,15 @@ def _printing(measure: Callable[..., Figures]) -> Callable[..., None]:
             return
         width = max(map(len, figures))
         for name, figure in figures.items():
-            shown = f"{figure:,.2f}" if isinstance(figure, float) else figure
-            print(f"{name:>{width}}  {shown}")
+            print(f"{name:>{width}}  {_shown(figure)}")
 
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")(wrapped)
+
+
+def _shown(figure: Any) -> str:
+    if isinstance(figure, dict):
+        return "  ".join(f"{name} {_shown(part):>9}" for name, part in figure.items())
+    return f"{figure:,.2f}" if isinstance(figure, float) else str(figure)
 
 
 @main.command()
@@ -111,6 +122,55 @@ def rivals(folder: Path, *, rounds: int, as_json: bool, **work: Any) -> None:
     say = partial(click.echo, err=True)
     for told in compare(folder, Work(**work), rounds=rounds, say=say):
         click.echo(json.dumps(told) if as_json else describe(told))
+
+
+# --- The pure core --------------------------------------------------------------------------------
+
+
+def _paced(measure: Callable[..., Figures]) -> Callable[..., None]:
+    """Microseconds per operation, best and median of several repeats; and how many of these."""
+
+    @wraps(measure)
+    def wrapped(_folder: Path, *, repeats: int, repeat_s: float, **options: Any) -> Figures:
+        return measure(Pace(repeats=repeats, repeat_s=repeat_s), **options)
+
+    command = _printing(wrapped)
+    for option in (
+        click.option("--seconds", "repeat_s", type=SECONDS, default=0.05, help="Of each repeat."),
+        click.option("--repeats", type=click.IntRange(1), default=7, help="Of each operation."),
+    ):
+        command = option(command)
+    return command
+
+
+@main.command()
+@_paced
+def codec(pace: Pace) -> Figures:
+    """Messages to bytes and back: microseconds for each kind."""
+    return measure_codec(pace)
+
+
+@main.command()
+@_paced
+def session(pace: Pace) -> Figures:
+    """Sealing, opening, handshakes and signatures: microseconds of each."""
+    return measure_session(pace)
+
+
+@main.command()
+@click.option("--contacts", type=click.IntRange(1), default=10_000, help="That it has heard of.")
+@_paced
+def routing(pace: Pace, *, contacts: int) -> Figures:
+    """A routing table: microseconds to hear of a contact, to name 20, to see who is due."""
+    return measure_routing(pace, contacts=contacts)
+
+
+@main.command()
+@click.option("--nodes", type=click.IntRange(2), default=1_000, help="In memory.")
+@_paced
+def lookup(pace: Pace, *, nodes: int) -> Figures:
+    """Lookups whose answers are there at once: microseconds per answer heard, and in all."""
+    return measure_lookup(pace, nodes=nodes)
 
 
 if __name__ == "__main__":

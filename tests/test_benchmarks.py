@@ -1,0 +1,56 @@
+"""The benchmarks of single parts run, in small, and measure what they say they do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.test_scripts import figures
+
+pytestmark = pytest.mark.net  # starts processes, which virtual time cannot wait for
+
+QUICK = ("--repeats=3", "--seconds=0.001")
+
+
+def timed(told: dict[str, Any]) -> set[str]:
+    """The operations that were timed, each in three repeats that took some time."""
+    operations = {name for name, figure in told.items() if isinstance(figure, dict)}
+    for name in operations:
+        assert 0 < told[name]["best_us"] <= told[name]["median_us"], name
+    return operations
+
+
+def test_the_codec_bench_encodes_and_decodes_each_message() -> None:
+    told = figures("benchmarks", "codec", *QUICK)
+    messages = {"ping", "pong", "find_node", "nodes", "store", "stored", "find_value", "values"}
+    both = {f"{message}_{way}" for message in messages for way in ("encode", "decode")}
+    assert timed(told) == both | {"nodes_decode_unseen"}
+    assert told["nodes_bytes"] > 20 * 38
+    assert told["values_bytes"] > told["nodes_bytes"] + 100
+    assert 100 + 46 < told["store_bytes"] < 300
+    assert told["nodes_decode"]["best_us"] < told["nodes_decode_unseen"]["median_us"]
+
+
+def test_the_session_bench_seals_opens_shakes_hands_and_signs() -> None:
+    told = figures("benchmarks", "session", *QUICK)
+    sealing = {f"{way}_{size}" for way in ("seal", "open", "seal_open") for size in (64, 400, 1000)}
+    assert timed(told) == sealing | {"handshake", "sign", "verify"}
+
+
+def test_the_routing_bench_measures_a_table_that_has_heard_of_many() -> None:
+    told = figures("benchmarks", "routing", "--contacts=500", *QUICK)
+    operations = {"closest", "add_known", "add_newcomer", "due_checks", "due_checks_all_due"}
+    assert timed(told) == operations
+    assert told["contacts"] == 500
+    assert 128 + 64 + 32 < told["held"] < 500
+    assert (told["due_checks"]["due"], told["due_checks_all_due"]["due"]) == (0, 8)
+
+
+def test_the_lookup_bench_finds_the_nearest_there_are() -> None:
+    told = figures("benchmarks", "lookup", "--nodes=100", *QUICK)
+    assert timed(told) == {"answer", "lookup"}
+    assert told["exact"] == 1.0
+    assert 20 <= told["answers_mean"] < 99
+    in_all = told["answer"]["best_us"] * told["answers_mean"]
+    assert in_all == pytest.approx(told["lookup"]["best_us"])
