@@ -54,3 +54,24 @@ def test_the_lookup_bench_finds_the_nearest_there_are() -> None:
     assert 20 <= told["answers_mean"] < 99
     in_all = told["answer"]["best_us"] * told["answers_mean"]
     assert in_all == pytest.approx(told["lookup"]["best_us"])
+
+
+@pytest.mark.parametrize("lean", [(), ("--lean",)])
+def test_the_served_bench_counts_what_a_node_and_the_echoes_have_answered(
+    lean: tuple[str, ...],
+) -> None:
+    sizes = ("--rounds=2", "--seconds=0.2", "--at-once=8", "--contacts=4")
+    told = figures("benchmarks", "served", *sizes, *lean)
+    assert (told["contacts"], told["lean"]) == (4, bool(lean))
+    for name in ("bare_echo", "aioudp_echo", "ping", "find_node"):
+        subject = told[name]
+        assert subject["served"] >= subject["answered"] >= 8, name
+        assert subject["unanswered"] == 0, name
+        assert subject["per_s"] > 0, name
+        assert subject["cpu_us"] > 0, name
+        assert subject["busy"] > 0, name
+        assert subject["asker_busy"] > 0, name
+    for name in ("ping", "find_node"):
+        for figure in ("per_s", "cpu_us"):
+            ratio = told[f"{name}_to_aioudp_echo_{figure}"]
+            assert 0 < ratio["from"] <= ratio["median"] <= ratio["to"], (name, figure)

@@ -18,6 +18,7 @@ from scripts.benchmarks.lookup import measure_lookup
 from scripts.benchmarks.network import Verb, Work, measure_network
 from scripts.benchmarks.rivals import compare, describe, installed
 from scripts.benchmarks.routing import measure_routing
+from scripts.benchmarks.served import Plan, measure_served
 from scripts.benchmarks.session import measure_session
 from scripts.benchmarks.store import measure_store
 from scripts.benchmarks.timing import Pace
@@ -122,6 +123,18 @@ def rivals(folder: Path, *, rounds: int, as_json: bool, **work: Any) -> None:
     say = partial(click.echo, err=True)
     for told in compare(folder, Work(**work), rounds=rounds, say=say):
         click.echo(json.dumps(told) if as_json else describe(told))
+
+
+@main.command()
+@click.option("--rounds", type=click.IntRange(1), default=3, help="Of each, in turn.")
+@click.option("--seconds", type=SECONDS, default=2.0, help="Of each measurement.")
+@click.option("--at-once", type=click.IntRange(1), default=64, help="Requests under way.")
+@click.option("--contacts", type=click.IntRange(1, 64), default=31, help="In the node's table.")
+@click.option("--lean", is_flag=True, help="Ask with less effort, so that who answers is busier.")
+@_printing
+def served(_folder: Path, **plan: Any) -> Figures:
+    """Requests a second that a node answers on loopback, and its CPU for each; and bare echoes."""
+    return measure_served(Plan(**plan))
 
 
 # --- The pure core --------------------------------------------------------------------------------
