@@ -75,3 +75,11 @@ def test_the_served_bench_counts_what_a_node_and_the_echoes_have_answered(
         for figure in ("per_s", "cpu_us"):
             ratio = told[f"{name}_to_aioudp_echo_{figure}"]
             assert 0 < ratio["from"] <= ratio["median"] <= ratio["to"], (name, figure)
+
+
+def test_the_start_bench_asks_each_daemon_that_it_starts() -> None:
+    told = figures("benchmarks", "start", "--rounds=2")
+    assert (told["rounds"], told["answers"]) == (2, 2)
+    for name in ("daemon_ms", "bare_interpreter_ms"):
+        assert 0 < told[name]["from"] <= told[name]["median"] <= told[name]["to"], name
+    assert told["import_ms"]["to"] > 0

@@ -20,6 +20,7 @@ from scripts.benchmarks.rivals import compare, describe, installed
 from scripts.benchmarks.routing import measure_routing
 from scripts.benchmarks.served import Plan, measure_served
 from scripts.benchmarks.session import measure_session
+from scripts.benchmarks.start import measure_start
 from scripts.benchmarks.store import measure_store
 from scripts.benchmarks.timing import Pace
 
@@ -135,6 +136,14 @@ def rivals(folder: Path, *, rounds: int, as_json: bool, **work: Any) -> None:
 def served(_folder: Path, **plan: Any) -> Figures:
     """Requests a second that a node answers on loopback, and its CPU for each; and bare echoes."""
     return measure_served(Plan(**plan))
+
+
+@main.command()
+@click.option("--rounds", type=click.IntRange(1), default=5, help="Of each, in turn.")
+@_printing
+def start(folder: Path, *, rounds: int) -> Figures:
+    """Milliseconds until a daemon answers at its control socket, and to import the package."""
+    return measure_start(folder, rounds=rounds)
 
 
 # --- The pure core --------------------------------------------------------------------------------
