@@ -29,7 +29,7 @@ UNLIMITED: Final = Settings(handshakes_per_s=1e9, handshakes_per_prefix_per_s=1e
 SERVER: Final = Capabilities(server=True)
 ALICE_AT, BOB_AT = Address("192.0.2.1", 4001), Address("198.51.100.2", 4002)
 PAYLOADS_BYTES: Final = (64, 400, 1000)
-SIGNED_BYTES: Final = 167  # what the author of a named entry signs, with a name of 6 bytes
+SIGNED_BYTES: Final = 161  # what an author signs for a record, whatever its value
 
 
 class _Pair:
