@@ -29,7 +29,6 @@ def test_the_codec_bench_encodes_and_decodes_each_message() -> None:
     assert told["nodes_bytes"] > 20 * 38
     assert told["values_bytes"] > told["nodes_bytes"] + 100
     assert 100 + 46 < told["store_bytes"] < 300
-    assert told["nodes_decode"]["best_us"] < told["nodes_decode_unseen"]["median_us"]
 
 
 def test_the_session_bench_seals_opens_shakes_hands_and_signs() -> None:
