@@ -37,7 +37,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from itertools import islice
+from itertools import cycle, islice
 from typing import Final
 
 from kademlia_node.core.contact import Contact, is_local, prefix
@@ -67,11 +67,6 @@ _MOVES: Final = {
     State.ANSWERED: set[State](),
 }
 _OUT: Final = frozenset({State.SLOW, State.SILENT})  # others take their places
-
-
-def never(_contact: Contact) -> bool:
-    """The `is_proved` of a node that has heard from nobody yet."""
-    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +138,7 @@ class Lookup:
         *,
         own_id: bytes,
         settings: Settings,
-        is_proved: Callable[[Contact], bool] = never,
+        is_proved: Callable[[Contact], bool],
         prefix_limits: bool,
         k: int | None = None,
         radius: int = 0,
@@ -167,8 +162,13 @@ class Lookup:
         self._slow: set[int] = set()
         self._hosts_tried: set[str] = set()
         self._prefixes_tried: Counter[bytes] = Counter()
-        for turn, seed in enumerate(sorted(seeds, key=self._distance)):
-            self._hear(seed, path=self._paths[turn % settings.paths], hop=1, voucher=None)
+        self._turns = cycle(self._paths)
+        self.start_from(seeds)
+
+    def start_from(self, seeds: Iterable[Contact]) -> None:
+        """Deal out seeds, or further ones; who is a candidate already stays on its path."""
+        for seed in sorted(seeds, key=self._distance):
+            self._hear(seed, path=next(self._turns), hop=1, voucher=None)
 
     # --- Out: what to do, and what came of it ---
 

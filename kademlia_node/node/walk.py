@@ -51,14 +51,18 @@ class Walk:
             seeds: Where to begin; those of the state by default.
             holders: How many who hold the key would do: if the nearest that we know are near enough
                 to be among them, so many are asked first, and others only if they do not suffice.
+                Then no `seeds` are given.
         """
         self._state = state
         self._request = request
         self._visit = visit
         self._k = k or state.settings.k
         self._steps: dict[Contact, Step] = {}
-        seeds = state.seeds(target) if seeds is None else seeds
-        self._at_most = holders if holders and state.are_near(target, seeds[:holders]) else None
+        nearest = state.table.closest(target, holders) if holders else []
+        self._at_most = holders if state.are_near(target, nearest) else None
+        self._has_all_seeds = self._at_most is None
+        if seeds is None:
+            seeds = state.seeds(target) if self._has_all_seeds else nearest
         self._lookup = Lookup(
             target,
             seeds,
@@ -117,7 +121,6 @@ class Walk:
         self.trace.duration_s = self._elapsed()
         self.trace.requests += len(self._steps)
         self.trace.round_trips += max(map(self._lookup.hop_of, self._lookup.closest()), default=0)
-        self._teach()
         self._ended.set_result(None)
 
     def _cut(self) -> None:
@@ -125,18 +128,17 @@ class Walk:
         self.end()
 
     def _teach(self) -> None:
-        """Only a walk that went to its end knows a whole neighbourhood."""
-        if self._lookup.done:
-            target, now = self._lookup.target, self._state.loop.time()
-            shared = shared_bits(target, self._state.identity.id)
-            self._state.table.mark_refreshed(shared, now)  # whoever asked for it
-            self._state.neighbourhoods.on_walk(
-                target,
-                self._lookup.closest(),
-                k=self._k,
-                path_of=self._lookup.path_of,
-                now=now,
-            )
+        """A walk that went to its end knows a whole neighbourhood."""
+        target, now = self._lookup.target, self._state.loop.time()
+        shared = shared_bits(target, self._state.identity.id)
+        self._state.table.mark_refreshed(shared, now)  # whoever asked for it
+        self._state.neighbourhoods.on_walk(
+            target,
+            self._lookup.closest(),
+            k=self._k,
+            path_of=self._lookup.path_of,
+            now=now,
+        )
 
     def _elapsed(self) -> float:
         return self._state.loop.time() - self._started
@@ -145,6 +147,7 @@ class Walk:
         for query in self._lookup.next_queries(at_most=self._at_most):
             self._ask(query)
         if self._lookup.done:
+            self._teach()
             self.end()
 
     def _ask(self, query: Query) -> None:
@@ -169,6 +172,7 @@ class Walk:
             return
         step.slow = True
         self._at_most = None
+        self._take_all_seeds()
         self._lookup.on_slow(step.contact)
         self._go_on()
 
@@ -178,15 +182,24 @@ class Walk:
         step.answered_s = self._elapsed()
         if isinstance(response, Nodes | Values):
             step.outcome = StepOutcome.CLOSER
-            named = self._state.credible(response.contacts, named_by=step.contact)
-            self._lookup.on_reply(step.contact, named)
             if self._visit and isinstance(response, Values) and self._visit(step, response):
+                self._lookup.on_reply(step.contact, ())  # nobody is asked any more
                 self.end()
                 return
+            self._take_all_seeds()
+            named = self._state.credible(response.contacts, named_by=step.contact)
+            self._lookup.on_reply(step.contact, named)
         else:
             refused = isinstance(response, Refused)
             step.outcome = StepOutcome.REFUSED if refused else StepOutcome.SILENT
+            self._take_all_seeds()
             self._lookup.on_failure(step.contact)
         if step.outcome is not StepOutcome.VALUE:
             self._at_most = None
         self._go_on()
+
+    def _take_all_seeds(self) -> None:
+        """Before anybody else is heard of, so that no answer draws our seeds to its own path."""
+        if not self._has_all_seeds:
+            self._has_all_seeds = True
+            self._lookup.start_from(self._state.seeds(self._lookup.target))

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 
 from kademlia_node.core.contact import Address, Contact, prefix
 from kademlia_node.core.ids import distance, point
-from kademlia_node.core.lookup import ADDRESSES_MAX, Lookup, Query, State, never
+from kademlia_node.core.lookup import ADDRESSES_MAX, Lookup, Query, State
 from kademlia_node.settings import CONTACTS_PER_ANSWER_MAX, ID_BITS, Settings
 
 OWN = bytes(32)
@@ -52,9 +52,16 @@ def at(contact: Contact, host: str, port: int = 4000) -> Contact:
     return Contact(contact.public_key, Address(host, port))
 
 
+def never(_contact: Contact) -> bool:
+    """The `is_proved` of a node that has heard from nobody yet."""
+    return False
+
+
 def lookup_from(
     seeds: Iterable[Contact],
     *,
+    own_id: bytes = OWN,
+    k: int | None = None,
     settings: Settings = SMALL,
     is_proved: Callable[[Contact], bool] = never,
     prefix_limits: bool = False,
@@ -65,10 +72,11 @@ def lookup_from(
     return Lookup(
         TARGET,
         seeds,
-        own_id=OWN,
+        own_id=own_id,
         settings=settings,
         is_proved=is_proved,
         prefix_limits=prefix_limits,
+        k=k,
         radius=radius,
         region_max=region_max,
         second_tries=second_tries,
@@ -114,6 +122,13 @@ def test_seeds_are_dealt_to_the_paths_in_order_of_distance() -> None:
     assert lookup.next_queries() == [Query(RANKED[0], 0), Query(RANKED[1], 1)]
 
 
+def test_further_seeds_are_dealt_out_and_who_is_a_candidate_stays_on_its_path() -> None:
+    lookup = lookup_from(RANKED[:1])
+    lookup.start_from(RANKED[:4])
+    assert [lookup.path_of(contact) for contact in RANKED[:4]] == [0, 0, 1, 0]
+    assert lookup.hop_of(RANKED[3]) == 1
+
+
 def test_no_more_are_asked_at_once_than_the_caller_wants() -> None:
     lookup = lookup_from(RANKED[:4])
     assert lookup.next_queries(at_most=1) == [Query(RANKED[0], 0)]
@@ -125,7 +140,7 @@ def test_no_more_are_asked_at_once_than_the_caller_wants() -> None:
 
 def test_we_never_ask_ourselves() -> None:
     us = RANKED[0]
-    lookup = Lookup(TARGET, RANKED[:2], own_id=us.id, settings=SMALL, prefix_limits=False)
+    lookup = lookup_from(RANKED[:2], own_id=us.id)
     assert asked_by(lookup) == [RANKED[1]]
     lookup.on_reply(RANKED[1], [us])
     assert lookup.done
@@ -230,7 +245,7 @@ def test_done_when_the_k_closest_have_answered_and_farther_ones_were_not_asked()
 
 
 def test_k_may_be_given() -> None:
-    lookup = Lookup(TARGET, RANKED[:9], own_id=OWN, settings=SMALL, prefix_limits=False, k=5)
+    lookup = lookup_from(RANKED[:9], k=5)
     assert answer_all(lookup) == RANKED[:5]
 
 
@@ -719,6 +734,7 @@ class Network:
             self.closest(self.table(asker), target),
             own_id=asker.id,
             settings=settings,
+            is_proved=never,
             prefix_limits=True,
         )
         in_flight: list[Contact] = []

@@ -175,6 +175,18 @@ async def test_others_are_asked_if_the_nearest_is_slow_or_does_not_hold_it(
         assert first.asked_s == 0 < second.asked_s == third.asked_s  # then several at once
 
 
+async def test_whoever_is_asked_alone_does_not_draw_all_others_to_its_own_path() -> None:
+    async with Neighbourhood(settings=Settings(neighbourhood_s=0)) as here:
+        puppets = await here.grow_puppets(12)
+        key = (await puppets[0].put(b"blob")).key
+        first, *others = nearest(key, puppets)
+        named = Values(tuple(map(contact_of, others)), 0, None, ())
+        first.answer = lambda request: named if isinstance(request, FindValue) else None
+        _, trace = await (await here.start(server=False)).get_record(key)
+        assert trace.steps[0].contact == contact_of(first)
+        assert {step.path for step in trace.steps} == set(range(Settings().paths))
+
+
 async def test_whoever_may_be_too_far_to_hold_a_blob_is_not_asked_alone() -> None:
     small = Settings(k=2, far_buckets=(2,), near_bucket=2, neighbourhood_s=0)
     async with Neighbourhood(Network.private(bytes(32), copies=1), settings=small) as here:
