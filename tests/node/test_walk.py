@@ -182,8 +182,11 @@ async def test_whoever_is_asked_alone_does_not_draw_all_others_to_its_own_path()
         first, *others = nearest(key, puppets)
         named = Values(tuple(map(contact_of, others)), 0, None, ())
         first.answer = lambda request: named if isinstance(request, FindValue) else None
-        _, trace = await (await here.start(server=False)).get_record(key)
+        reader = await here.start(server=False)
+        here.sim.latency = lambda *ends: 0.02 if first.address in ends else 0.05
+        _, trace = await reader.get_record(key)
         assert trace.steps[0].contact == contact_of(first)
+        assert not trace.steps[0].slow
         assert {step.path for step in trace.steps} == set(range(Settings().paths))
 
 
