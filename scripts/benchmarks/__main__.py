@@ -54,6 +54,8 @@ def _printing(measure: Callable[..., Figures]) -> Callable[..., None]:
 def _shown(figure: Any) -> str:
     if isinstance(figure, dict):
         return "  ".join(f"{name} {_shown(part):>9}" for name, part in figure.items())
+    if figure is None:
+        return "none"
     return f"{figure:,.2f}" if isinstance(figure, float) else str(figure)
 
 
@@ -103,8 +105,22 @@ def _work_options(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--walking", is_flag=True, help="Walk for each, to compare.")
 @_printing
 def network(_folder: Path, **work: Any) -> Figures:
-    """Nodes in one process on loopback: writes, reads by nodes without a copy, memory."""
-    return measure_network(Work(**work))
+    """Nodes in one process on loopback: writes, reads by nodes without a copy, memory.
+
+    The same nodes then read the same again: they keep no copy, but know a holder.
+    """
+    asked = Work(**work)
+    _leave_a_reader(asked, copies=asked.copies, or_else="give fewer --copies")
+    return measure_network(asked)
+
+
+def _leave_a_reader(work: Work, *, copies: int, or_else: str) -> None:
+    """Refuse work in which all nodes keep a copy of all values."""
+    if work.nodes <= copies:
+        raise click.UsageError(
+            f"{work.nodes} nodes would all keep one of the {copies} copies, and nobody could read:"
+            f" give --nodes above {copies}, or {or_else}"
+        )
 
 
 @main.command()
@@ -119,10 +135,13 @@ def network(_folder: Path, **work: Any) -> Figures:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each rival.")
 def rivals(folder: Path, *, rounds: int, as_json: bool, **work: Any) -> None:
     """Other programs at the same work, in turn with ours: medians, and ratios with their range."""
-    if not installed(folder):
+    asked, there = Work(**work), installed(folder)
+    if not there:
         raise click.UsageError(f"no rival is set up in {folder}")
+    most = max(there, key=lambda rival: rival.copies)
+    _leave_a_reader(asked, copies=most.copies, or_else=f"take {most.name} out of {folder}")
     say = partial(click.echo, err=True)
-    for told in compare(folder, Work(**work), rounds=rounds, say=say):
+    for told in compare(folder, asked, rounds=rounds, say=say):
         click.echo(json.dumps(told) if as_json else describe(told))
 
 

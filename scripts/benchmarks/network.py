@@ -1,8 +1,12 @@
 """Many nodes in one process on loopback: what a write and a read take, and what a node weighs.
 
 What one node has written another one reads that keeps no copy of it, and every value is compared.
-The network is so many processes' worth of work for one: figures are of all nodes together. It runs
-in a process of its own, so that its memory is its own.
+Then the same nodes read the same again (`reread`). No node keeps what it has read: it only knows
+whom to ask, so that a second reading is a request like the first. The network is so many processes'
+worth of work for one: figures are of all nodes together. It runs in a process of its own, so that
+its memory is its own.
+
+A phase in which there is nothing to do has figures that are None.
 """
 
 from __future__ import annotations
@@ -17,8 +21,11 @@ import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Literal
+
+import click
 
 from kademlia_node import Network, Node
 from kademlia_node.core.identity import Identity
@@ -40,6 +47,10 @@ Verb = Literal["put", "set"]
 Figures = dict[str, Any]
 
 
+class Failed(click.ClickException):
+    """The process that was to do the work ended without figures."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Work:
     """What is done; sizes in bytes, `killed` a share of the nodes."""
@@ -55,11 +66,22 @@ class Work:
     walking: bool = False  # never trust what is known anyway (`Settings.ask_known_first`)
     seed: int = 1
 
+    @property
+    def deaths(self) -> int:
+        """How many of the nodes die."""
+        return round(self.killed * self.nodes)
+
 
 def measure_network(work: Work) -> Figures:
-    """Do it in a process of its own."""
+    """Do it in a process of its own, whose complaints go to our stderr.
+
+    Raises:
+        Failed: it ended with an error.
+    """
     command = [sys.executable, "-m", "scripts.benchmarks.network", json.dumps(asdict(work))]
-    ran = subprocess.run(command, capture_output=True, check=True, text=True)
+    ran = subprocess.run(command, stdout=subprocess.PIPE, check=False, text=True)
+    if ran.returncode:
+        raise Failed(f"the process with the nodes ended with {ran.returncode}")
     figures: Figures = json.loads(ran.stdout)
     return asdict(work) | figures
 
@@ -97,6 +119,11 @@ class _Written:
     def key(self) -> Key:
         assert self.receipt is not None
         return self.receipt.key
+
+    async def is_kept_by_reader(self) -> bool:
+        """Whether its reader has been given a copy meanwhile, which it would read."""
+        assert self.reader is not None
+        return bool(await self.reader.store.get(self.key.digest, wall=time.time()))
 
 
 # --- The network ----------------------------------------------------------------------------------
@@ -170,27 +197,39 @@ async def _measure(work: Work, bare_mb: float) -> Figures:
     peers = await _grow(work)
     figures: Figures = {"join_s": time.perf_counter() - began}
     await asyncio.sleep(work.settle_s)
+    figures["contacts_min"] = min(len(peer.node.contacts()) for peer in peers)
     rng = random.Random(work.seed)
     written = [
         _Written(rng.randbytes(work.value_bytes), f"name {number}", rng.choice(peers))
         for number in range(work.values)
     ]
-    figures |= await _phase("write", written, _write_as(work.verb), peers, at_once=work.at_once)
+    phase = partial(_phase, peers=peers, at_once=work.at_once)
+    figures |= await phase("write", written, _write_as(work.verb))
     taken = [one for one in written if one.receipt is not None]
     figures["written"] = len(taken) / len(written)
-    figures["copies_mean"] = sum(len(one.receipt.replicas) for one in taken if one.receipt) / len(
-        taken
-    )
-    dead = rng.sample(peers, round(work.killed * len(peers)))
+    figures["copies_mean"] = _mean([len(one.receipt.replicas) for one in taken if one.receipt])
+    dead = rng.sample(peers, work.deaths)
+    figures["dead"] = len(dead)
     await asyncio.gather(*[peer.die() for peer in dead])
     await _choose_readers(taken, [peer for peer in peers if peer not in dead], rng)
     asked = [one for one in taken if one.reader is not None]
-    figures |= await _phase("read", asked, _read_as(work.verb), peers, at_once=work.at_once)
-    figures["found"] = sum(one.is_found for one in asked) / len(asked)
+    if not asked:
+        print(_why_nothing_is_read(taken), file=sys.stderr)
+    figures |= await phase("read", asked, _read_as(work.verb))
+    figures["found"] = _mean([one.is_found for one in asked])
     gc.collect()
     figures["mb_per_node"] = (_memory_mb() - bare_mb) / len(peers)
+    again = [one for one in asked if not await one.is_kept_by_reader()]
+    figures |= await phase("reread", again, _read_as(work.verb))
+    figures["reread_found"] = _mean([one.is_found for one in again])
     await asyncio.gather(*[peer.node.stop() for peer in peers])
     return figures
+
+
+def _why_nothing_is_read(taken: Sequence[_Written]) -> str:
+    if not taken:
+        return "nothing was written, so nothing is read: figures of reads are null"
+    return "no node without a copy is left, so nothing is read: figures of reads are null"
 
 
 def _write_as(verb: Verb) -> Callable[[_Written], Awaitable[object]]:
@@ -206,6 +245,7 @@ def _write_as(verb: Verb) -> Callable[[_Written], Awaitable[object]]:
 def _read_as(verb: Verb) -> Callable[[_Written], Awaitable[object]]:
     async def read(one: _Written) -> None:
         assert one.reader is not None
+        one.is_found = False
         if verb == "put":
             value = await one.reader.node.get(one.key, default=None)
         else:
@@ -225,15 +265,17 @@ async def _phase(
     at_once: int,
 ) -> Figures:
     """Do all jobs, some at once: what they took. One that fails has nothing to show, see above."""
-    took_s, left = list[float](), iter(jobs)
+    took_s, left, failed = list[float](), iter(jobs), 0
 
     async def lane() -> None:
+        nonlocal failed
         for job in left:
             started = time.perf_counter()
             try:
                 async with asyncio.timeout(OPERATION_MAX_S):
                     await work(job)
             except Exception as error:  # noqa: BLE001 - it is counted as not written, not found
+                failed += 1
                 print(f"{name}: {error!r}", file=sys.stderr)
             took_s.append(time.perf_counter() - started)
 
@@ -242,14 +284,24 @@ async def _phase(
     await asyncio.gather(*[lane() for _ in range(at_once)])
     all_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_s
     sent = sum([await peer.counted("datagrams_sent") for peer in peers]) - sent
-    took_s.sort()
-    return {
-        f"{name}s_per_s": len(jobs) / all_s,
-        f"{name}_p50_ms": 1000 * took_s[len(took_s) // 2],
-        f"{name}_p99_ms": 1000 * took_s[int(0.99 * len(took_s))],
-        f"{name}_cpu_ms": 1000 * cpu_s / len(jobs),
-        f"{name}_datagrams": sent / len(jobs),
-    }
+    figures = _costs(name, sorted(took_s), all_s=all_s, cpu_s=cpu_s, sent=sent)
+    return figures | {f"{name}s_tried": len(jobs), f"{name}s_failed": failed}
+
+
+def _costs(name: str, took_s: Sequence[float], *, all_s: float, cpu_s: float, sent: int) -> Figures:
+    """The figures of a phase, from how long each of its jobs took, the shortest first."""
+    count = len(took_s)
+    names = [f"{name}{of}" for of in ("s_per_s", "_p50_ms", "_p99_ms", "_cpu_ms", "_datagrams")]
+    if not count:
+        return dict.fromkeys(names)
+    p50_ms, p99_ms = 1000 * took_s[count // 2], 1000 * took_s[int(0.99 * count)]
+    costs = [count / all_s, p50_ms, p99_ms, 1000 * cpu_s / count, sent / count]
+    return dict(zip(names, costs, strict=True))
+
+
+def _mean(numbers: Sequence[float]) -> float | None:
+    """None of none."""
+    return sum(numbers) / len(numbers) if numbers else None
 
 
 def _memory_mb() -> float:
