@@ -18,9 +18,6 @@ from click.testing import CliRunner
 from kademlia_node.rare import Rare
 from kademlia_node.sim.attack import Attack
 from kademlia_node.sim.scenario import Result, Scenario
-from scripts.benchmarks import rivals
-from scripts.benchmarks.network import Work
-from scripts.benchmarks.rivals import Rival
 from scripts.simulation import chaos as chaos_commands
 from scripts.simulation.__main__ import Simulations, main
 
@@ -248,45 +245,6 @@ def test_the_network_bench_reads_from_those_who_are_left() -> None:
     )
     assert told["written"] == 1.0
     assert told["found"] == 1.0
-
-
-def test_a_rival_and_we_take_turns_at_the_same_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A rival that only tells what it was asked to do, and figures of its own."""
-    harness = tmp_path / "harness.py"
-    harness.write_text(
-        "import json, sys\n"
-        "asked = dict(zip(sys.argv[1:], sys.argv[2:]))\n"
-        "assert asked['--nodes'] == '6' and asked['--values'] == '10', asked\n"
-        "names = 'put_ops_s get_ops_s put_p99_ms get_p99_ms cpu_s_per_put cpu_s_per_get'\n"
-        "told = dict.fromkeys([*names.split(), 'rss_mb_per_node', 'get_found'], 0.5)\n"
-        "print('a line of talk')\n"
-        "print(json.dumps(told))\n"
-    )
-    here = Rival("a puppet", 3, ".", (sys.executable, str(harness)))
-    absent = Rival("not here", 3, "venv-absent", (sys.executable, str(harness)))
-    monkeypatch.setattr(rivals, "RIVALS", (absent, here))
-    work, said = Work(nodes=6, values=10, settle_s=0.0), list[str]()
-    (told,) = rivals.compare(tmp_path, work, rounds=2, say=said.append)
-    assert (told["rival"], told["copies"]) == ("a puppet", 3)
-    assert said == ["a puppet, round 1 of 2", "a puppet, round 2 of 2"]
-    writes = told["writes_per_s"]
-    assert writes["theirs"] == 0.5
-    assert writes["from"] <= writes["ratio"] == writes["ours"] / 0.5 <= writes["to"]
-    assert told["write_cpu_ms"]["theirs"] == 500.0
-    assert told["found"] == {"ours": 1.0, "theirs": 0.5}
-    assert "a puppet, 3 copies" in rivals.describe(told)
-
-
-def test_a_rival_that_fails_is_told_and_left_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = Rival("broken", 3, ".", (sys.executable, str(tmp_path / "no such file")))
-    monkeypatch.setattr(rivals, "RIVALS", (broken,))
-    said = list[str]()
-    assert list(rivals.compare(tmp_path, Work(nodes=2), rounds=1, say=said.append)) == []
-    assert said[-1] == "broken failed or took too long"
 
 
 def test_the_store_bench_reads_what_it_wrote() -> None:

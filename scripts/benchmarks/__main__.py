@@ -131,17 +131,21 @@ def _leave_a_reader(work: Work, *, copies: int, or_else: str) -> None:
     required=True,
     help="Where they are set up, see scripts/rivals/README.md.",
 )
+@click.option("--only", multiple=True, help="This rival, not all; give it again for another one.")
 @click.option("--rounds", type=click.IntRange(1), default=3, help="Of each, with one of ours.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each rival.")
-def rivals(folder: Path, *, rounds: int, as_json: bool, **work: Any) -> None:
+def rivals(folder: Path, *, only: tuple[str, ...], rounds: int, as_json: bool, **work: Any) -> None:
     """Other programs at the same work, in turn with ours: medians, and ratios with their range."""
     asked, there = Work(**work), installed(folder)
-    if not there:
-        raise click.UsageError(f"no rival is set up in {folder}")
+    if only:
+        there = [rival for rival in there if rival.name in only]
+    if not there or len(there) < len(set(only)):
+        names = ", ".join(rival.name for rival in installed(folder))
+        raise click.UsageError(f"{folder} has of these: {names or 'none'}")
     most = max(there, key=lambda rival: rival.copies)
     _leave_a_reader(asked, copies=most.copies, or_else=f"take {most.name} out of {folder}")
     say = partial(click.echo, err=True)
-    for told in compare(folder, asked, rounds=rounds, say=say):
+    for told in compare(there, folder, asked, rounds=rounds, say=say):
         click.echo(json.dumps(told) if as_json else describe(told))
 
 

@@ -2,8 +2,10 @@
 
 Each is started anew for each round, in a process of its own, and does what `network` does: so many
 nodes on loopback, values written by one and read by another that keeps no copy, every one compared.
-Between two rounds of a rival there is one of ours with as many copies. What counts are ratios of
-neighbouring rounds: a machine that is slow for a minute is slow for both.
+Between two rounds of a rival there is one of ours with as many copies and the same seed, which is
+another one in each round. What counts are ratios of neighbouring rounds: a machine that is slow for
+a minute is slow for both. Only what was written is read, so a ratio of reads says nothing where
+`written` differs; what a harness does not tell is None.
 
 The harnesses of the others are in `scripts/rivals`, with how to set each up; none of their code is.
 """
@@ -13,13 +15,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from scripts.benchmarks.network import Work, measure_network
+from scripts.benchmarks.network import Failed, Work, measure_network
 
 HARNESSES: Final = Path(__file__).parent.parent / "rivals"
 RUN_MAX_S: Final = 560.0
@@ -49,7 +51,7 @@ def _harness(name: str) -> list[str]:
 
 RIVALS: Final = (
     Rival(
-        "bmuller, uvloop",
+        "bmuller",
         20,
         "venv-bmuller",
         ("{rivals}/venv-bmuller/bin/python", "bench_bmuller.py", "--uvloop"),
@@ -70,14 +72,24 @@ RIVALS: Final = (
         ("{rivals}/venv-libtorrent/bin/python", "bench_libtorrent.py"),
     ),
 )
-THEIRS: Final = {  # names of figures: ours, and theirs
+COSTS: Final = {  # names of figures, ours and theirs, whose ratio is told
     "writes_per_s": "put_ops_s",
     "reads_per_s": "get_ops_s",
+    "write_p50_ms": "put_p50_ms",
     "write_p99_ms": "put_p99_ms",
+    "read_p50_ms": "get_p50_ms",
     "read_p99_ms": "get_p99_ms",
     "write_cpu_ms": "cpu_s_per_put",
     "read_cpu_ms": "cpu_s_per_get",
     "mb_per_node": "rss_mb_per_node",
+}
+TERMS: Final = {  # the same, for what has to be alike before costs compare; the least of all rounds
+    "contacts_min": "min_contacts",
+    "written": "put_ok",
+    "copies_mean": "put_replicas_mean",
+    "dead": "dead",
+    "reads_tried": "get_tried",
+    "found": "get_found",
 }
 SECONDS: Final = {"cpu_s_per_put", "cpu_s_per_get"}
 
@@ -88,48 +100,74 @@ def installed(rivals: Path) -> list[Rival]:
 
 
 def compare(
-    rivals: Path, work: Work, *, rounds: int, say: Callable[[str], None]
+    chosen: Sequence[Rival], rivals: Path, work: Work, *, rounds: int, say: Callable[[str], None]
 ) -> Iterator[Figures]:
-    """Of each rival: the medians of its rounds and of ours, and what ours are in terms of them."""
-    for rival in installed(rivals):
-        ours, theirs = [], []
+    """Of each rival: the medians of its rounds and of ours, and what ours are in terms of them.
+
+    A round that fails, theirs or ours, is the last one; a rival without any other is left out.
+    """
+    for rival in chosen:
+        ours, theirs = list[Figures](), list[Figures]()
         for number in range(rounds):
             say(f"{rival.name}, round {number + 1} of {rounds}")
-            told = _run(rival, rivals, work, port=20_000 + 1_000 * number)
-            if told is None:
-                say(f"{rival.name} failed or took too long")
+            turn = replace(work, copies=rival.copies, seed=work.seed + number)
+            try:
+                told = _run(rival, rivals, turn, port=20_000 + 1_000 * (number % 10))
+                own = measure_network(turn)
+            except Failed as failed:
+                say(f"{rival.name}, round {number + 1} does not count: {failed.message}")
                 break
             theirs.append(told)
-            ours.append(_run_ours(work, copies=rival.copies))
-        if len(theirs) == rounds:
-            yield {"rival": rival.name, "copies": rival.copies, **_ratios(ours, theirs)}
+            ours.append(own)
+        if theirs:
+            known = {"rival": rival.name, "copies": rival.copies}
+            yield known | {"rounds": len(theirs), "rounds_asked": rounds} | _ratios(ours, theirs)
+        else:
+            say(f"{rival.name} is left out")
 
 
 def describe(told: Figures) -> str:
     """The same for people: a line for each figure."""
-    lines = [f"{told['rival']}, {told['copies']} copies: ours, theirs, ours / theirs (range)"]
-    for name in THEIRS:
+    counted = f"{told['rounds']} of {told['rounds_asked']} rounds"
+    lines = [f"{told['rival']}, {told['copies']} copies, {counted}: ours, theirs, ratio (range)"]
+    for name in COSTS:
         one = told[name]
-        lines.append(
-            f"{name:>14} {one['ours']:12,.2f} {one['theirs']:12,.2f}"
-            f"   {one['ratio']:.2f} ({one['from']:.2f} to {one['to']:.2f})"
-        )
-    found = told["found"]
-    lines.append(f"{'found':>14} {found['ours']:12.4f} {found['theirs']:12.4f}")
+        ratio, least, most = (_shown(one[part], ".2f") for part in ("ratio", "from", "to"))
+        lines.append(f"{_pair(name, one, ',.2f')}   {ratio} ({least} to {most})")
+    lines += [_pair(name, told[name], ",.4g") for name in TERMS]
     return "\n".join(lines)
 
 
-def _run_ours(work: Work, *, copies: int) -> Figures:
-    told = measure_network(Work(**{**_fields(work), "copies": copies}))
-    assert told["written"] == 1.0, "a write of ours failed"
-    return told
+def _pair(name: str, one: Figures, form: str) -> str:
+    return f"{name:>14} {_shown(one['ours'], form):>12} {_shown(one['theirs'], form):>12}"
 
 
-def _fields(work: Work) -> Figures:
-    return {name: getattr(work, name) for name in Work.__slots__}
+def _shown(figure: float | None, form: str) -> str:
+    return "none" if figure is None else format(figure, form)
 
 
-def _run(rival: Rival, rivals: Path, work: Work, *, port: int) -> Figures | None:
+def _run(rival: Rival, rivals: Path, work: Work, *, port: int) -> Figures:
+    command = [*rival.line(rivals), "--json", "--nonholder", *_options(work, port=port)]
+    try:
+        ran = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            text=True,
+            check=False,
+            env={**os.environ, "RIVALS": str(rivals)},
+            timeout=RUN_MAX_S,
+        )
+    except subprocess.TimeoutExpired:
+        raise Failed(f"its harness took more than {RUN_MAX_S:.0f} s") from None
+    lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
+    if not lines:
+        raise Failed(f"its harness ended with {ran.returncode} and without figures")
+    told: Figures = json.loads(lines[-1])
+    return {ours: _figure(told, theirs) for ours, theirs in (COSTS | TERMS).items()}
+
+
+def _options(work: Work, *, port: int) -> Iterator[str]:
+    """What a harness is asked to do."""
     options = {
         "nodes": work.nodes,
         "values": work.values,
@@ -137,45 +175,43 @@ def _run(rival: Rival, rivals: Path, work: Work, *, port: int) -> Figures | None
         "concurrency": work.at_once,
         "seed": work.seed,
         "base-port": port,
-        "fault": round(100 * work.killed),
+        "settle": work.settle_s,
+        "dead": work.deaths,
     }
-    command = [*rival.line(rivals), "--json", "--nonholder"]
-    command += [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    environment = {**os.environ, "RIVALS": str(rivals)}
-    try:
-        ran = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            check=False,
-            env=environment,
-            timeout=RUN_MAX_S,
-        )
-    except subprocess.TimeoutExpired:
-        return None
-    lines = [line for line in ran.stdout.splitlines() if line.startswith("{")]
-    if not lines:
-        return None
-    told: Figures = json.loads(lines[-1])
-    return {
-        ours: told[theirs] * (1000 if theirs in SECONDS else 1) for ours, theirs in THEIRS.items()
-    } | {"found": told["get_found"]}
+    for name, value in options.items():
+        yield from (f"--{name}", str(value))
+
+
+def _figure(told: Figures, name: str) -> float | None:
+    """In our unit; None if it was not told."""
+    figure: float | None = told.get(name)
+    return 1000 * figure if figure is not None and name in SECONDS else figure
 
 
 def _ratios(ours: list[Figures], theirs: list[Figures]) -> Figures:
     """Medians of ours and of theirs, and of ours / theirs, with its range over the rounds."""
     figures: Figures = {}
-    for name in THEIRS:
-        ratios = [a[name] / b[name] for a, b in zip(ours, theirs, strict=True)]
+    for name in COSTS:
+        both = [(a[name], b[name]) for a, b in zip(ours, theirs, strict=True)]
+        ratios = [a / b for a, b in both if a is not None and b]
         figures[name] = {
-            "ours": median(told[name] for told in ours),
-            "theirs": median(told[name] for told in theirs),
-            "ratio": median(ratios),
-            "from": min(ratios),
-            "to": max(ratios),
+            "ours": _of(median, [a for a, _ in both]),
+            "theirs": _of(median, [b for _, b in both]),
+            "ratio": _of(median, ratios),
+            "from": _of(min, ratios),
+            "to": _of(max, ratios),
         }
-    figures["found"] = {
-        "ours": min(told["found"] for told in ours),
-        "theirs": min(told["found"] for told in theirs),
-    }
+    for name in TERMS:
+        figures[name] = {
+            "ours": _of(min, [told[name] for told in ours]),
+            "theirs": _of(min, [told[name] for told in theirs]),
+        }
     return figures
+
+
+def _of(
+    choose: Callable[[Sequence[float]], float], figures: Sequence[float | None]
+) -> float | None:
+    """The median, least or most of those that were told; None of none."""
+    there = [figure for figure in figures if figure is not None]
+    return choose(there) if there else None
