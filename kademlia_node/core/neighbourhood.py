@@ -36,10 +36,19 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class _Memory:
-    """Nodes that were found together, and when."""
+    """Nodes that were found together, and when. Many are kept, so one object holds all paths."""
 
-    found: tuple[Found, ...]
+    contacts: tuple[Contact, ...]
+    paths: bytes  # one for each contact
     learnt: float
+
+    @classmethod
+    def of(cls, found: Sequence[Found], *, now: float) -> _Memory:
+        return cls(tuple(one.contact for one in found), bytes(one.path for one in found), now)
+
+    @property
+    def found(self) -> list[Found]:
+        return list(map(Found, self.contacts, self.paths))
 
 
 class Neighbourhoods:
@@ -76,11 +85,11 @@ class Neighbourhoods:
             self._subtrees.pop((ID_BITS, 0), None)  # what was the whole network has grown
             height = max(0, (closest[k - 1].point ^ goal).bit_length() - 1)
             found = [one for one in found if (one.contact.point ^ goal) >> height == 0]
-        self._remember(self._subtrees, (height, goal >> height), _Memory(tuple(found), now))
+        self._remember(self._subtrees, (height, goal >> height), _Memory.of(found, now=now))
 
     def on_holders(self, key: bytes, holders: Sequence[Found], *, now: float) -> None:
         """These nodes showed, or acknowledged, a record under the key."""
-        self._remember(self._holders, key, _Memory(tuple(holders), now))
+        self._remember(self._holders, key, _Memory.of(holders, now=now))
 
     def near(self, key: bytes, *, count_min: int, reach: int, now: float) -> list[Found]:
         """The members of a subtree that the key is in, nearest first; none if it is not known.
@@ -96,7 +105,7 @@ class Neighbourhoods:
             memory = self._subtrees.get((height, goal >> height))
             if memory is None or not self._is_fresh(memory, now):
                 continue
-            is_large = len(memory.found) >= count_min and 1 << height > reach
+            is_large = len(memory.contacts) >= count_min and 1 << height > reach
             if is_large or height == ID_BITS:
                 return sorted(memory.found, key=lambda one: one.contact.point ^ goal)
         return []
@@ -104,7 +113,7 @@ class Neighbourhoods:
     def holders(self, key: bytes, *, now: float) -> list[Found]:
         """Who held this key a short time ago, in the order in which they were told."""
         memory = self._holders.get(key)
-        return list(memory.found) if memory and self._is_fresh(memory, now) else []
+        return memory.found if memory and self._is_fresh(memory, now) else []
 
     def forget(self, key: bytes) -> None:
         """What is remembered of this key has proved wrong."""
