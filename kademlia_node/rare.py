@@ -35,6 +35,7 @@ class Rare(Enum):
     SESSION_EVICTED = "there were too many sessions, and one that was still good had to go"
     SESSION_UNKNOWN = "a packet came over a session that we do not have: its sender was told"
     SESSION_LOST = "a peer told us that our session with it is gone: requests began anew"
+    PEER_GONE = "a host told that nobody listens there any more: no request waits for an answer"
     SESSION_REKEYED = "a session had become old and got a successor while it was in use"
     HALF_OPEN_EVICTED = "more callers than we remember had not yet shown that they receive"
     PACKET_REPLAYED = "a packet came twice, or too late to tell"

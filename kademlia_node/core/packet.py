@@ -139,6 +139,18 @@ def parse(datagram: bytes) -> Packet:
     raise MalformedMessage("no packet of this protocol")
 
 
+def read_quote(quote: bytes) -> tuple[bytes, int] | None:
+    """The sid and the counter of a DATA or INIT of which this is the beginning, quoted by ICMP.
+
+    Only who has seen the packet knows them (of an INIT the sid; what looks like its counter is
+    none). None for the beginning of anything else, or for less than that much of it.
+    """
+    kind = quote[0] if len(quote) >= DATA_HEADER_BYTES else 0
+    if kind not in (Type.DATA, Type.INIT):
+        return None
+    return quote[1:9], int.from_bytes(quote[9:17], "little")
+
+
 def pack_init(sid: bytes, message: bytes, *, mac1_key: bytes, cookie: bytes = NO_COOKIE) -> bytes:
     """An INIT; `message` is Noise's first message over a payload of at least OPENING_BYTES_MIN."""
     covered = bytes([Type.INIT]) + sid + message

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -35,6 +36,7 @@ from kademlia_node.core.message import (
     Watched,
 )
 from kademlia_node.core.session import Session
+from kademlia_node.errors import NoAnswer, PeerRefused
 from kademlia_node.net.attempts import Attempt
 
 Reply = Callable[[Response], None]
@@ -86,6 +88,27 @@ class Ask:
     def is_answered_by(self, response: Response) -> bool:
         """Whether this is a response to such a request; peers may send anything."""
         return isinstance(response, (ANSWERS[type(self.request)], Refused))
+
+
+class Awaited:
+    """An answer that somebody waits for; `on_done` is for `Exchange.send`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._answer: asyncio.Future[Response | None] = loop.create_future()
+
+    def on_done(self, response: Response | None) -> None:
+        """See `OnDone`; it may be too late."""
+        if not self._answer.done():
+            self._answer.set_result(response)
+
+    async def response(self, contact: Contact) -> Response:
+        """Wait; raises NoAnswer for a silent contact, PeerRefused for an answered error."""
+        response = await self._answer
+        if response is None:
+            raise NoAnswer(f"no answer from {contact}")
+        if isinstance(response, Refused):
+            raise PeerRefused(response.code, response.detail)
+        return response
 
 
 @dataclass(frozen=True, slots=True)

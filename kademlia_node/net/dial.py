@@ -188,6 +188,14 @@ class Dialer:
             self._call_next(dial)
         return dial, opened
 
+    def on_refused(self, sid: bytes, address: Address, *, now: float) -> None:
+        """Nobody listens at this address, and our INIT is quoted: so its time is over."""
+        dial = self._dials.get(address)
+        if dial is not None and dial.opening.sid == sid:
+            self._attempts.stop(dial.attempt)
+            dial.attempt.timeout_s = now - dial.attempt.started
+            self._give_up(address)
+
     def _call_next(self, ended: Dial) -> None:
         for ask in sorted(ended.behind, key=lambda ask: not ask.proved):  # they wait for the first
             self._redial(ask)

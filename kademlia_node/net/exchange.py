@@ -21,8 +21,8 @@ from kademlia_node.core.message import Chunk, ErrorCode, Ping, Refused, Request,
 from kademlia_node.core.network import Network
 from kademlia_node.core.rtt import RttHistory, initial_rto, learn, soft_timeout, usual_sends
 from kademlia_node.core.session import Session, SessionTable
-from kademlia_node.errors import ForgedPacket, MalformedMessage, NoAnswer, PeerRefused
-from kademlia_node.net.ask import Ask, Asker, Listener, OnDone, OnSlow
+from kademlia_node.errors import ForgedPacket, MalformedMessage
+from kademlia_node.net.ask import Ask, Asker, Awaited, Listener, OnDone, OnSlow
 from kademlia_node.net.attempts import Attempt, Attempts
 from kademlia_node.net.callers import Callers
 from kademlia_node.net.dial import Dial, Dialer, OpeningMaker, patience
@@ -121,6 +121,7 @@ class Exchange:
     async def open(self, listen: Listen, host: str, port: int) -> None:
         """Bind; raises SetupError."""
         self._transport = await listen(host, port, self._receive)
+        self._transport.on_refused = self._on_refused
 
     async def close(self) -> None:
         """Release the socket. Whoever still waits is told that there was no answer."""
@@ -134,20 +135,10 @@ class Exchange:
     # --- Asking -----------------------------------------------------------------------------------
 
     async def ask(self, contact: Contact, request: Request) -> Response:
-        """Ask and wait; raises NoAnswer for a silent peer, PeerRefused for an answered error."""
-        answer: asyncio.Future[Response | None] = self._loop.create_future()
-
-        def on_done(response: Response | None) -> None:
-            if not answer.done():
-                answer.set_result(response)
-
-        self.send(contact, request, on_done=on_done)
-        response = await answer
-        if response is None:
-            raise NoAnswer(f"no answer from {contact}")
-        if isinstance(response, Refused):
-            raise PeerRefused(response.code, response.detail)
-        return response
+        """Ask and wait; see `Awaited.response`."""
+        awaited = Awaited(self._loop)
+        self.send(contact, request, on_done=awaited.on_done)
+        return await awaited.response(contact)
 
     def send(
         self,
@@ -365,8 +356,8 @@ class Exchange:
 
     def _on_reset(self, reset: packet.Reset, source: Address) -> None:
         """The peer lost a session that we have a request in flight on: begin anew."""
-        ask = self._pending.in_flight(reset.sid, reset.counter)
-        if ask is None or ask.session is None or ask.session.peer.address != source:
+        ask = self._pending.in_flight(reset.sid, reset.counter, source)
+        if ask is None or ask.session is None:
             self.counts["unasked_reset"] += 1
             return
         sometimes(Rare.SESSION_LOST)
@@ -380,6 +371,19 @@ class Exchange:
             else:
                 stranded.proved = True
                 self._start(stranded)
+
+    def _on_refused(self, quote: bytes, address: Address) -> None:
+        """Nobody listens where we sent a packet of ours: so nobody is waited for, either."""
+        if self._is_closed or (quoted := packet.read_quote(quote)) is None:
+            return
+        sid, counter = quoted
+        self._dialer.on_refused(sid, address, now=self._loop.time())
+        ask = self._pending.in_flight(sid, counter, address)
+        if ask is not None and ask.session is not None:
+            sometimes(Rare.PEER_GONE)
+            for stranded in self._pending.over(ask.session):
+                if stranded.session is not None:  # no other one's end has ended it, too
+                    self._on_ask_failed(stranded)
 
     def wrote_to(self, host: str) -> bool:
         """Whether, as a client, we sent anything to this host: then a firewall lets it answer."""

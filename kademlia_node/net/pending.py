@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kademlia_node.core import codec
-from kademlia_node.core.contact import Contact
+from kademlia_node.core.contact import Address, Contact
 from kademlia_node.core.message import Request, Response
 from kademlia_node.core.session import Session
 from kademlia_node.net.ask import Ask, OnDone, OnSlow
@@ -36,9 +36,10 @@ class Pending:
         """The ask that an answer names."""
         return self._by_rid.get(rid)
 
-    def in_flight(self, sid: bytes, counter: int) -> Ask | None:
-        """The ask that this DATA packet of ours carried."""
-        return self._in_flight.get((sid, counter))
+    def in_flight(self, sid: bytes, counter: int, address: Address) -> Ask | None:
+        """The ask that this DATA packet of ours carried to this address."""
+        ask = self._in_flight.get((sid, counter))
+        return ask if ask is not None and ask.contact.address == address else None
 
     def over(self, session: Session) -> list[Ask]:
         """The asks that were sent over this session."""

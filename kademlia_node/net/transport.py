@@ -14,9 +14,25 @@ from kademlia_node.core.contact import Address
 Receive = Callable[[bytes, Address], None]
 """Takes one datagram and its source."""
 
+OnRefused = Callable[[bytes, Address], None]
+"""Is told that nobody listens at an address any more: how a datagram sent there began, and where.
+
+The host there says so. Anybody can: only who shows bytes that nobody could guess is to be believed.
+"""
+
+
+def ignore_refusal(quote: bytes, address: Address) -> None:
+    """An `OnRefused` for whoever does not care."""
+
 
 class Transport(Protocol):
-    """One bound datagram socket."""
+    """One bound datagram socket.
+
+    Attributes:
+        on_refused: May be set, and is called in the running loop, never while something is sent.
+    """
+
+    on_refused: OnRefused
 
     @property
     def address(self) -> Address:

@@ -8,7 +8,8 @@ queue for every source address. So it is used to open the socket, and no longer 
 - The endpoint is given a protocol of ours in place of aioudp's (`set_protocol`, which every event
   loop has). From then on a datagram goes straight to `receive`: no task, no queue, and no memory
   however many sources there are. What came in before is dropped.
-- What the socket reports (ICMP, a firewall's refusal) is counted; aioudp would raise it.
+- What the socket reports is counted, and refusals are passed on (`net.refusals`); aioudp would
+  raise it.
 
 Refuses to know what a datagram means. Driven by `listen`, then by the calls of `net.transport`.
 Bind "::" and, where IPv6 sockets are dual by default (Linux), IPv4 peers are spoken to as well:
@@ -29,7 +30,8 @@ import aioudp
 
 from kademlia_node.core.contact import Address
 from kademlia_node.errors import SetupError
-from kademlia_node.net.transport import Receive
+from kademlia_node.net.refusals import Bound, ask_for_refusals, take_refusals
+from kademlia_node.net.transport import OnRefused, Receive, ignore_refusal
 from kademlia_node.settings import Settings
 
 DEFAULTS: Final = Settings()
@@ -65,8 +67,8 @@ async def listen(
     async with AsyncExitStack() as stack:  # unwound by close, or here if something fails
         address = await _serve(own, port, knock, stack)
         endpoint = await knock.on(own, address.port)
-        _tune(endpoint, settings)
-        inlet = _Inlet(receive)
+        bound = _tune(endpoint, settings)
+        inlet = _Inlet(receive, bound)
         endpoint.set_protocol(inlet)
         return UdpTransport(address, endpoint, inlet, stack.pop_all(), settings=settings)
 
@@ -95,6 +97,15 @@ class UdpTransport:
         self._send_buffer_bytes_max = settings.send_buffer_bytes_max
 
     @property
+    def on_refused(self) -> OnRefused:
+        """See `net.transport.Transport`."""
+        return self._inlet.on_refused
+
+    @on_refused.setter
+    def on_refused(self, told: OnRefused) -> None:
+        self._inlet.on_refused = told
+
+    @property
     def send_errors(self) -> int:
         """Datagrams dropped.
 
@@ -116,8 +127,11 @@ class UdpTransport:
         if not self._inlet.is_open or buffered > self._send_buffer_bytes_max:
             self._inlet.send_errors += 1
             return
+        refusals = self._inlet.refusals
         try:
             self._endpoint.sendto(datagram, address)
+            if self._inlet.refusals != refusals:  # that is what we were told, and nothing was sent
+                self._endpoint.sendto(datagram, address)
         except ValueError as error:  # what uvloop raises for a host of the other family
             self._inlet.error_received(error)
 
@@ -169,14 +183,17 @@ class _Knock:
 
 
 class _Inlet(asyncio.DatagramProtocol):
-    """What the socket tells: each datagram, what it could not send, and that it is gone."""
+    """What the socket tells: each datagram, what was not sent or not taken, and that it is gone."""
 
-    def __init__(self, receive: Receive) -> None:
+    def __init__(self, receive: Receive, bound: Bound) -> None:
         self.is_open = True  # what comes in later is dropped
         self.receive_errors = 0
         self.send_errors = 0
         self.lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.refusals = 0  # how often the socket had any to report
+        self.on_refused: OnRefused = ignore_refusal
         self._receive = receive
+        self._bound = bound
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """Deliver it. Our own bug must not make us deaf."""
@@ -192,9 +209,14 @@ class _Inlet(asyncio.DatagramProtocol):
                 handle = self.lost.get_loop().call_exception_handler
                 handle({"message": message, "exception": error})
 
-    def error_received(self, exc: Exception) -> None:  # noqa: ARG002 - asyncio's name
-        """Something was not sent."""
-        self.send_errors += 1
+    def error_received(self, exc: Exception) -> None:  # asyncio's name
+        """Something was not sent, or not taken."""
+        if isinstance(exc, ConnectionRefusedError):
+            self.refusals += 1
+        else:
+            self.send_errors += 1
+        for quote, sent_to in take_refusals(self._bound):
+            self.lost.get_loop().call_soon(self.on_refused, quote, _address(sent_to))
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """The socket is released."""
@@ -248,11 +270,14 @@ def _bindable(own: Host, port: int) -> tuple[str, int]:
         raise SetupError(f"cannot listen on {own} port {port}: {advice}") from error
 
 
-def _tune(endpoint: _Endpoint, settings: Settings) -> None:
+def _tune(endpoint: _Endpoint, settings: Settings) -> Bound:
+    """Set its buffers, ask for refusals, and return the socket."""
     if hasattr(endpoint, "max_size"):  # asyncio's own; uvloop reuses one buffer
         endpoint.max_size = READ_BYTES
-    bound = endpoint.get_extra_info("socket")
+    bound: Bound = endpoint.get_extra_info("socket")
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, settings.receive_buffer_bytes)
+    ask_for_refusals(bound)
+    return bound
 
 
 def _family(own: Host) -> socket.AddressFamily:

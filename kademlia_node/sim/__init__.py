@@ -58,7 +58,8 @@ from kademlia_node.sim.latency import (
     RegionLatency,
 )
 from kademlia_node.sim.machine import Machine
-from kademlia_node.sim.network import Nat, NatKind, SimNetwork
+from kademlia_node.sim.nat import Nat, NatKind
+from kademlia_node.sim.network import SimNetwork
 from kademlia_node.sim.oracle import Oracle
 from kademlia_node.sim.rules import Rule, Violation
 from kademlia_node.sim.scenario import Result, Scenario

@@ -102,6 +102,7 @@ class Chaos:
             commit_every=commit_every if scenario.disks else None,
             latency=LATENCIES[scenario.latency](scenario.seed),
         )
+        self._swarm.network.refuses = bool(scenario.seed % 2)  # or hosts die with their daemons
         self._inspector = Inspector(self._swarm, rng=self._fresh_rng())
         numbers = range(scenario.nodes)
         self._writers = frozenset(self._rng.sample(numbers, scenario.nodes // 2))

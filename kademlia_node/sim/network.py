@@ -20,14 +20,14 @@ import ipaddress
 import random
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import Enum, auto
 from struct import Struct
 
 from kademlia_node.core.contact import Address, pack_address
 from kademlia_node.errors import SetupError
-from kademlia_node.net.transport import Receive, Transport
+from kademlia_node.net.transport import OnRefused, Receive, Transport, ignore_refusal
 from kademlia_node.settings import PACKET_BYTES_MAX
 from kademlia_node.sim.latency import FixedLatency, LatencyModel
+from kademlia_node.sim.nat import Nat
 
 WALL_EPOCH_S = 1_700_000_000.0  # wall time at virtual second 0
 DEFAULT_LATENCY = FixedLatency(0.050)
@@ -38,7 +38,6 @@ Tap = Callable[[Address, Address, bytes], None]
 """Sees source, destination and datagram of everything sent, lost or not."""
 
 CLOG_DATAGRAMS_MAX = 4096  # held back by one clog: a queue is finite, and so is our memory
-NAT_MAPPING_S = 30.0  # below RFC 4787's two minutes: many routers forget UDP so soon
 
 _Flight = tuple[Address, Address, bytes]  # source, destination, datagram
 _TRACE_HEAD = Struct("<dH")  # moment of delivery, size of the datagram
@@ -116,53 +115,10 @@ class Clog(Partition):
         self._release(held)
 
 
-class NatKind(Enum):
-    """Whom a NAT lets in (RFC 3489, section 5); it is the sender that must have been written to.
-
-    No address is ever translated. So a symmetric NAT, which shows every peer another port, counts
-    as PORT_RESTRICTED: its filter is the same.
-    """
-
-    FULL_CONE = auto()  # anybody, once anybody was written to
-    ADDRESS_RESTRICTED = auto()  # any port of a host that was written to
-    PORT_RESTRICTED = auto()  # only an address that was written to
-
-
-class Nat:
-    """The filter in front of one address: nobody is let in who was not written to before.
-
-    Args:
-        kind: Whom it lets in.
-        mapping_s: For how many seconds after each datagram that goes out.
-    """
-
-    def __init__(self, kind: NatKind, *, mapping_s: float = NAT_MAPPING_S) -> None:
-        self._kind = kind
-        self._mapping_s = mapping_s
-        self._open_until: dict[object, float] = {}
-
-    def on_sent(self, destination: Address, *, now: float) -> None:
-        """A datagram went out."""
-        self._open_until[self._peer(destination)] = now + self._mapping_s
-
-    def lets_in(self, source: Address, *, now: float) -> bool:
-        """Whether a datagram from this source passes."""
-        return self._open_until.get(self._peer(source), now) > now
-
-    def _peer(self, address: Address) -> object:
-        match self._kind:
-            case NatKind.FULL_CONE:
-                return None
-            case NatKind.ADDRESS_RESTRICTED:
-                return address.host
-            case NatKind.PORT_RESTRICTED:
-                return address
-
-
 class _Socket:
     """One end of the network: a `Transport`."""
 
-    __slots__ = ("_release", "_transmit", "address", "receive")
+    __slots__ = ("_release", "_transmit", "address", "on_refused", "receive")
 
     def __init__(
         self,
@@ -174,6 +130,7 @@ class _Socket:
     ) -> None:
         self.address = address
         self.receive = receive
+        self.on_refused: OnRefused = ignore_refusal
         self._transmit = transmit
         self._release = release
 
@@ -198,6 +155,7 @@ class SimNetwork:
         reorder_s: see `reorder`.
         corrupt: the probability that one bit of a datagram arrives flipped.
         slow: by how many seconds whatever an address sends is late.
+        refuses: whether a host tells senders that nobody listens at an address (any more).
         silent: addresses that hear everything, and of which nobody hears anything.
         nats: the NAT in front of an address.
         taps: called with source, destination and datagram as it is sent.
@@ -227,6 +185,7 @@ class SimNetwork:
         self.reorder_s = reorder_s
         self.corrupt = corrupt
         self.slow: dict[Address, float] = {}
+        self.refuses = False
         self.silent: set[Address] = set()
         self.nats: dict[Address, Nat] = {}
         self.taps: list[Tap] = []
@@ -346,11 +305,20 @@ class SimNetwork:
         is_shut_out = nat is not None and not nat.lets_in(source, now=now)
         if clog is not None or socket is None or is_shut_out or self._is_cut(source, destination):
             self.lost.add(datagram)
+            if self.refuses and socket is None and clog is None:
+                back_s = self._delay_s(destination, source)
+                self._loop.call_later(back_s, self._refuse, source, destination, datagram)
             return
         self.delivered.add(datagram)
         head = _TRACE_HEAD.pack(now, len(datagram))
         self._trace.update(head + pack_address(source) + pack_address(destination) + datagram)
         socket.receive(datagram, source)
+
+    def _refuse(self, source: Address, destination: Address, datagram: bytes) -> None:
+        socket = self._sockets.get(source)
+        is_cut = self._is_cut(source, destination) or self._is_cut(destination, source)
+        if socket is not None and not is_cut:
+            socket.on_refused(datagram, destination)
 
     def _unclog(self, held: list[_Flight]) -> None:
         self._rng.shuffle(held)

@@ -23,7 +23,7 @@ from kademlia_node import Network, Node
 from kademlia_node.core.contact import Address
 from kademlia_node.core.key import Key
 from kademlia_node.net import loop
-from kademlia_node.net.transport import Listen, Receive, Transport
+from kademlia_node.net.transport import Listen, OnRefused, Receive, Transport, ignore_refusal
 from kademlia_node.net.udp import listen as listen_udp
 from kademlia_node.node.download import part_of
 from kademlia_node.node.files import SharedFiles
@@ -127,6 +127,7 @@ class _Lossy:
         self._rng = rng
         self.address = transport.address
         self.close = transport.close
+        self.on_refused: OnRefused = ignore_refusal
 
     def send(self, datagram: bytes, address: Address) -> None:
         """Or do not."""

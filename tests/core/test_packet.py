@@ -132,3 +132,20 @@ def test_packets_of_impossible_size_are_our_own_mistake() -> None:
         packet.pack_init(SID, bytes(PACKET_BYTES_MAX), mac1_key=KEY)
     with pytest.raises(AssertionError):
         packet.pack_resp(SID, bytes(PACKET_BYTES_MAX))
+
+
+def test_of_a_quote_the_sid_and_the_counter_are_read() -> None:
+    data = packet.pack_reset(SID, COUNTER).replace(b"\x05", b"\x04", 1)
+    assert packet.read_quote(data + bytes(40)) == (SID, COUNTER)
+    assert packet.read_quote(data) == (SID, COUNTER)
+    init = packet.pack_init(SID, FIRST_MESSAGE, mac1_key=KEY)
+    quoted = packet.read_quote(init[:100])
+    assert quoted is not None
+    assert quoted[0] == SID
+
+
+@pytest.mark.parametrize(
+    "quote", [b"", b"\x04" + SID + bytes(7), b"\x01" + SID, packet.pack_reset(SID, COUNTER)]
+)
+def test_a_quote_cut_short_or_of_another_packet_tells_nothing(quote: bytes) -> None:
+    assert packet.read_quote(quote) is None

@@ -47,7 +47,7 @@ from kademlia_node.core.network import Network
 from kademlia_node.core.suite import Suite
 from kademlia_node.net.ask import Asker, Reply
 from kademlia_node.net.exchange import Exchange
-from kademlia_node.net.transport import Receive, Transport
+from kademlia_node.net.transport import OnRefused, Receive, Transport
 from kademlia_node.settings import Settings
 from kademlia_node.sim import FixedLatency, NullSuite, SimNetwork
 
@@ -165,10 +165,12 @@ class Tapped:
 
     sim: SimNetwork
     receivers: dict[Address, Receive] = field(default_factory=dict)
+    transports: dict[Address, Transport] = field(default_factory=dict)
 
     async def listen(self, host: str, port: int, receive: Receive) -> Transport:
         transport = await self.sim.listen(host, port, receive)
         self.receivers[transport.address] = receive
+        self.transports[transport.address] = transport
         return transport
 
 
@@ -237,6 +239,10 @@ class World:
 
     def of(self, kind: packet.Type, *, to: Address | None = None) -> list[Sent]:
         return [s for s in self.sent if s.kind is kind and to in {None, s.destination}]
+
+    def refusal_of(self, peer: Peer) -> OnRefused:
+        """What tells a peer that nobody listens somewhere."""
+        return self._tapped.transports[peer.address].on_refused
 
     def _tap(self, source: Address, destination: Address, datagram: bytes) -> None:
         now = asyncio.get_running_loop().time()

@@ -359,6 +359,75 @@ async def test_a_peer_that_forgets_us_every_time_gets_no_third_chance() -> None:
     assert len(world.of(Type.RESET)) == 3
 
 
+# --- Hosts that tell that nobody listens ----------------------------------------------------------
+
+
+async def test_who_is_gone_is_not_waited_for() -> None:
+    world = World()
+    alice, bob = await acquainted(world)
+    world.sim.refuses = True
+    await bob.exchange.close()
+    began = now()
+    outcomes = [alice.send(bob.contact, FindNode(ID)) for _ in range(3)]
+    await asyncio.sleep(1.1 * RTT_S)
+    assert [outcome.answers for outcome in outcomes] == [[None]] * 3
+    assert len(world.of(Type.DATA)) == 3
+    assert alice.script.silent == [bob.contact] * 3
+    assert alice.exchange.sessions.sending(bob.contact) is None
+    with pytest.raises(NoAnswer):
+        await alice.exchange.ask(bob.contact, FindNode(ID))  # by an INIT
+    assert now() == pytest.approx(began + 2.1 * RTT_S)
+    assert len(world.of(Type.INIT)) == 1
+
+
+async def test_who_is_back_is_called_anew() -> None:
+    world = World()
+    alice, bob = await acquainted(world)
+    world.sim.refuses = True
+    await bob.exchange.close()
+    await asyncio.gather(alice.exchange.ask(bob.contact, Ping()), return_exceptions=True)
+    again = await world.open(identity=bob.identity, host=bob.address.host, port=bob.address.port)
+    assert await alice.exchange.ask(again.contact, Ping()) == Pong()
+
+
+async def test_only_who_shows_what_we_sent_can_say_that_a_peer_is_gone() -> None:
+    world = World()
+    alice, bob = await acquainted(world)
+    stranger = await world.open()
+    told = world.refusal_of(alice)
+    asked, called = alice.send(bob.contact, FindNode(ID)), alice.send(stranger.contact, Ping())
+    (data,), (init,) = world.of(Type.DATA), world.of(Type.INIT)
+    guessed = [bytes([kind]) + bytes(40) for kind in Type]
+    for quote in [b"", data.datagram[:16], init.datagram[:16], *guessed]:
+        told(quote, bob.address)
+        told(quote, stranger.address)
+    told(data.datagram, stranger.address)
+    told(init.datagram, bob.address)
+    assert [asked.answers, called.answers] == [[], []]
+    await asyncio.sleep(1.1 * RTT_S)
+    assert [asked.answers, called.answers] == [[Nodes(())], [Pong()]]
+    told(data.datagram, bob.address)  # answered meanwhile
+    told(init.datagram, stranger.address)
+    assert alice.script.silent == []
+    await alice.exchange.close()
+    told(data.datagram, bob.address)
+
+
+async def test_who_asks_again_when_told_that_nobody_is_there_is_served_like_any_other() -> None:
+    world = World()
+    alice, bob = await acquainted(world)
+    world.sim.refuses = True
+    await bob.exchange.close()
+    second = Outcome(is_sent=True)
+
+    def once_more(_: object) -> None:
+        alice.exchange.send(bob.contact, Ping(), on_done=second.on_done)
+
+    alice.exchange.send(bob.contact, Ping(), on_done=once_more)
+    await asyncio.sleep(3 * RTT_S)
+    assert second.answers == [None]
+
+
 async def test_data_of_an_unknown_session_or_another_address_is_answered_by_a_reset() -> None:
     world = World()
     alice, bob = await acquainted(world)

@@ -86,7 +86,13 @@ def test_an_ask_is_found_by_rid_by_packet_and_by_session_until_it_is_finished() 
     for counter in (3, 4):
         asks.on_sent(ask, counter)
     assert asks.by_rid(ask.rid) is ask
-    assert [asks.in_flight(over.remote_sid, counter) for counter in (2, 3, 4)] == [None, ask, ask]
+    assert [asks.in_flight(over.remote_sid, counter, PEER.address) for counter in (2, 3, 4)] == [
+        None,
+        ask,
+        ask,
+    ]
+    elsewhere = PEER.address._replace(port=PEER.address.port + 1)
+    assert asks.in_flight(over.remote_sid, 3, elsewhere) is None
     assert asks.over(over) == [ask]
     assert asks.over(session(2)) == []
     asks.finish(ask, Pong())
@@ -94,7 +100,7 @@ def test_an_ask_is_found_by_rid_by_packet_and_by_session_until_it_is_finished() 
     assert outcome.answers == [Pong()]
     assert stopped == [attempt]
     assert asks.by_rid(ask.rid) is None
-    assert asks.in_flight(over.remote_sid, 3) is None
+    assert asks.in_flight(over.remote_sid, 3, PEER.address) is None
     assert asks.over(over) == []
 
 
@@ -106,7 +112,7 @@ def test_a_grounded_ask_still_waits_for_its_answer() -> None:
     asks.on_sent(ask, 0)
     asks.ground(ask)
     assert asks.over(over) == []
-    assert asks.in_flight(over.remote_sid, 0) is None
+    assert asks.in_flight(over.remote_sid, 0, PEER.address) is None
     assert asks.by_rid(ask.rid) is ask
     asks.finish_all()
     assert outcome.answers == [None]

@@ -94,6 +94,25 @@ class Contract:
         await answers.hear()
         assert answers.got == [(b"hello", there.address)]
 
+    async def test_we_are_told_when_nobody_listens_and_nothing_else_is_lost_by_that(
+        self, ends: Ends
+    ) -> None:
+        here, _ = await ends.open()
+        there, inbox = await ends.open()
+        gone, _ = await ends.open()
+        await gone.close()
+        refused: asyncio.Queue[tuple[bytes, Address]] = asyncio.Queue()
+        here.on_refused = lambda quote, address: refused.put_nowait((quote, address))
+        for number in range(5):
+            here.send(b"anybody? %d" % number, gone.address)
+            here.send(b"hello %d" % number, there.address)
+        async with asyncio.timeout(5.0):
+            told = [await refused.get() for _ in range(5)]
+        assert told == [(b"anybody? %d" % number, gone.address) for number in range(5)]
+        while len(inbox.got) < 5:
+            await inbox.hear()
+        assert [datagram for datagram, _ in inbox.got] == [b"hello %d" % n for n in range(5)]
+
     async def test_closed_transport_neither_receives_nor_sends(self, ends: Ends) -> None:
         here, inbox = await ends.open()
         closed, closed_inbox = await ends.open()
@@ -141,6 +160,8 @@ class TestUdp(Contract):
 class TestSimNetwork(Contract):
     @pytest.fixture
     async def ends(self) -> AsyncIterator[Ends]:
-        ends = Ends(SimNetwork(rng=Random(1)).listen, "")
+        sim = SimNetwork(rng=Random(1), jitter_s=0.0)
+        sim.refuses = True
+        ends = Ends(sim.listen, "")
         yield ends
         await ends.close()

@@ -196,6 +196,7 @@ class _Unspecific:
     def __init__(self, transport: Transport) -> None:
         self.send = transport.send
         self.close = transport.close
+        self.on_refused = transport.on_refused
 
 
 class Stranger:

@@ -17,7 +17,8 @@ from kademlia_node.core.contact import Address, prefix
 from kademlia_node.errors import SetupError
 from kademlia_node.net.transport import Transport
 from kademlia_node.sim import FixedLatency, LogNormalLatency, SimNetwork, run
-from kademlia_node.sim.network import CLOG_DATAGRAMS_MAX, Nat, NatKind
+from kademlia_node.sim.nat import Nat, NatKind
+from kademlia_node.sim.network import CLOG_DATAGRAMS_MAX
 
 NOBODY = Address("9.9.9.9", 9)
 
